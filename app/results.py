@@ -1,0 +1,102 @@
+"""What the pipeline returns: ``VideoInfo``, ``Pose3D`` and ``PoseResult``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detectors.people import Track
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VideoInfo:
+    """A video as it was decoded.
+
+    Attributes:
+        path: The file.
+        width: Pixels of the upright picture (after the rotation flag is applied).
+        height: Pixels of the upright picture.
+        fps: Mean frames per second as a float (29.97 survives).
+        num_frames: Frames that decode, counted, never taken from the container.
+        rotation: Degrees counter-clockwise by which stored pictures are turned to stand upright: 0, 90, 180 or 270.
+        timestamps_s: (num_frames,) float64 seconds, first frame at 0, strictly increasing.
+        has_constant_rate: False when the time between frames varies.
+        warnings: Sentences about damage that was met, e.g. a truncated file.
+    """
+
+    path: Path
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    rotation: int
+    timestamps_s: np.ndarray
+    has_constant_rate: bool = True
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.timestamps_s.shape != (self.num_frames,) or self.timestamps_s.dtype != np.float64:
+            raise ValueError(
+                f"timestamps_s must have shape ({self.num_frames},) and dtype float64, "
+                f"got {self.timestamps_s.shape} and {self.timestamps_s.dtype}"
+            )
+        if np.any(np.diff(self.timestamps_s) <= 0):
+            raise ValueError("timestamps_s must be strictly increasing")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pose3D:
+    """3D joints of one person, frame by frame as in its track.
+
+    Attributes:
+        person_id: Identity of the track.
+        frames: (T,) int64, consecutive frame indices.
+        joints: (T, 17, 3) float32, H36M-17, camera axes (x right, y down, z away), pelvis at the origin.
+        scores: (T, 17) float32 in [0, 1], mapped from the 2D scores.
+        unit: ``"m"`` if the lifter was trained in metres, else ``"normalized"``.
+    """
+
+    person_id: int
+    frames: np.ndarray
+    joints: np.ndarray
+    scores: np.ndarray
+    unit: str
+
+    def __post_init__(self) -> None:
+        t = len(self.frames)
+        if self.joints.shape != (t, 17, 3) or self.scores.shape != (t, 17):
+            raise ValueError(
+                f"joints and scores must have shapes ({t}, 17, 3) and ({t}, 17), "
+                f"got {self.joints.shape} and {self.scores.shape}"
+            )
+        if self.unit not in ("m", "normalized"):
+            raise ValueError(f"unit must be 'm' or 'normalized', got {self.unit!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoseResult:
+    """Everything known about a clip; exports, rendering and the web page take this and never run a model.
+
+    Attributes:
+        video: The decoded video.
+        tracks: One track per person; empty when nobody is in the clip.
+        poses: One pose per track, in the same order and on the same frames.
+        provenance: Versions, models, weight hashes, backend, device and options, ready for JSON.
+        stage_seconds: Wall seconds spent per stage.
+    """
+
+    video: VideoInfo
+    tracks: list[Track]
+    poses: list[Pose3D]
+    provenance: dict[str, Any]
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if [t.person_id for t in self.tracks] != [p.person_id for p in self.poses]:
+            raise ValueError("tracks and poses must name the same people in the same order")
+        for track, pose in zip(self.tracks, self.poses, strict=True):
+            if not np.array_equal(track.frames, pose.frames):
+                raise ValueError(f"track and pose of person {track.person_id} lie on different frames")
