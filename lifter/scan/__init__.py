@@ -1,0 +1,155 @@
+"""The one door to the selective scan: ``selective_scan`` and ``cross_scan``, whatever runs them underneath.
+
+Backends, first usable one wins under ``backend="auto"``: ``cpu`` (compiled C++, AVX-512, AVX2 or portable), ``torch`` (a
+time-major loop, needs nothing), ``reference`` (the definition; never chosen by itself).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from lifter.scan import cpu, reference, torch_loop
+
+BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "torch": torch_loop, "reference": reference}
+AUTO_ORDER = ("cpu", "torch")
+log = logging.getLogger(__name__)
+
+
+def usable_backends(device: torch.device | str) -> dict[str, str | None]:
+    """Return every backend with None if it can run on ``device``, else the reason why not."""
+    return {name: module.why_not(torch.device(device)) for name, module in BACKENDS.items()}
+
+
+def resolve_backend(backend: str, device: torch.device | str) -> str:
+    """Return the name of the backend that will run on ``device``.
+
+    Raises:
+        ValueError: Unknown backend.
+        RuntimeError: An explicitly chosen backend cannot run; the text says why.
+    """
+    if backend == "auto":
+        return _first_usable(str(device))
+    if backend not in BACKENDS:
+        raise ValueError(f"unknown scan backend {backend!r}; choose one of auto, {', '.join(BACKENDS)}")
+    reason = BACKENDS[backend].why_not(torch.device(device))
+    if reason:
+        raise RuntimeError(f"scan backend {backend!r} cannot run on {device}: {reason}; use backend='auto'")
+    return backend
+
+
+@functools.cache
+def _first_usable(device: str) -> str:
+    reasons = usable_backends(device)
+    name = next(name for name in AUTO_ORDER if reasons[name] is None)
+    skipped = "; ".join(f"{other}: {reason}" for other, reason in reasons.items() if reason)
+    log.info("scan backend on %s: %s%s", device, describe(name), f" ({skipped})" if skipped else "")
+    return name
+
+
+def describe(backend: str) -> str:
+    """Return the backend's name with its instruction set, e.g. ``cpu (avx512)``."""
+    return f"cpu ({cpu.best_kernel()})" if backend == "cpu" else backend
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    *,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    backend: str = "auto",
+) -> Tensor:
+    """Return y (B, D, L) of the selective scan, laid out as in mamba-ssm; differentiable in every tensor.
+
+        h_l = exp(delta_l A) h_(l-1) + delta_l u_l B_l,   y_l = <C_l, h_l> + D u_l,   h_(-1) = 0
+
+    Args:
+        u: (B, D, L) input.
+        delta: (B, D, L) step sizes, before bias and softplus.
+        A: (D, N) real, negative.
+        B: (B, G, N, L) input gates; D / G neighbouring channels share one.
+        C: (B, G, N, L) output gates.
+        D: (D,) skip weights.
+        delta_bias: (D,) added to ``delta``.
+        delta_softplus: Whether ``delta`` passes through softplus (the identity above 20).
+        backend: One of ``BACKENDS`` or "auto".
+
+    Raises:
+        ValueError: Shapes that do not fit, or an unknown backend.
+        RuntimeError: The chosen backend cannot run here.
+    """
+    batch, channels, L = u.shape
+    groups, N = B.shape[1], A.shape[-1]
+    expected = {"delta": (batch, channels, L), "A": (channels, N), "B": (batch, groups, N, L), "C": (batch, groups, N, L)}
+    for name, tensor in {"delta": delta, "A": A, "B": B, "C": C}.items():
+        if tuple(tensor.shape) != expected[name]:
+            raise ValueError(f"{name} must have shape {expected[name]} for u {tuple(u.shape)}, got {tuple(tensor.shape)}")
+    if channels % groups:
+        raise ValueError(f"{channels} channels cannot be shared by {groups} groups")
+    module = BACKENDS[resolve_backend(backend, u.device)]
+    return module.selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
+
+
+def cross_scan(
+    sources: Sequence[Tensor],
+    projections: Sequence[Tensor],
+    dt_weight: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    order: Tensor,
+    *,
+    backend: str = "auto",
+) -> Tensor:
+    """Return y (B, L, E): K selective scans along different orders of the same L tokens, summed token by token.
+
+    Token-major: no walk is copied, reversed or materialised by the compiled backends. Walk k reads source ``k % S`` and
+    block ``k // S`` of that source's projections.
+
+    Args:
+        sources: S tensors (B, L, E).
+        projections: S tensors (B, L, K / S * (R + 2 N)): per block R step inputs, N input gates, N output gates.
+        dt_weight: (K, E, R) from step inputs to step sizes, before bias and softplus.
+        dt_bias: (K, E).
+        A: (K, E, N) real, negative.
+        D: (K, E) skip weights.
+        order: (K, L) int64, the token that each walk visits at each step: a permutation per row.
+        backend: One of ``BACKENDS`` or "auto".
+
+    Raises:
+        ValueError: Shapes that do not fit, or an unknown backend.
+        RuntimeError: The chosen backend cannot run here.
+    """
+    K, E, R = dt_weight.shape
+    batch, L, _ = sources[0].shape
+    width = K // len(sources) * (R + 2 * A.shape[2])
+    shapes = [tuple(x.shape) for x in (*sources, *projections)]
+    expected = [(batch, L, E)] * len(sources) + [(batch, L, width)] * len(sources)
+    if K % len(sources) or shapes != expected:
+        raise ValueError(f"sources and projections must have shapes {expected} for {K} walks, got {shapes}")
+    module = BACKENDS[resolve_backend(backend, sources[0].device)]
+    return module.cross_scan(sources, projections, dt_weight, dt_bias, A, D, order)
+
+
+@functools.lru_cache(maxsize=64)
+def grid_orders(T: int, J: int, device: str = "cpu") -> Tensor:
+    """Return (4, T * J) int64: frame-major, joint-major, and both run backwards, over token index ``t * J + j``."""
+    frame_major = torch.arange(T * J, device=device)
+    joint_major = frame_major.view(T, J).T.reshape(-1)
+    return torch.stack([frame_major, joint_major, frame_major.flip(0), joint_major.flip(0)])
+
+
+def state_updates(T: int, J: int, E: int, N: int) -> int:
+    """Return the number of state updates of one four-direction scan over a (T, J) grid."""
+    return math.prod((4, T, J, E, N))

@@ -1,0 +1,194 @@
+"""PoseMamba: 2D keypoint windows to 3D joints with selective scans over the whole (frame, joint) grid.
+
+Keys, shapes and numbers are those of the published network, so that its checkpoints load as they are.
+Source: Huang et al., "PoseMamba: Monocular 3D Human Pose Estimation with Bidirectional Global-Local Spatio-Temporal State
+Space Model", 2024 / nankingjing/PoseMamba@2ec3737. Different from it: activations stay token-major, the four directions
+are index maps inside one scan, and the limb term passes its true gradient (the original's hand-written backward drops it).
+
+Symbols: B windows, T frames, J = 17 joints, d model width, E = 2 d inner width, R = ceil(d / 16) rank of the step
+projection, N = 16 states, K = 4 scan directions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lifter.scan import cross_scan, grid_orders
+
+NUM_JOINTS = 17
+NUM_STATES = 16
+NUM_DIRECTIONS = 4
+WINDOW = 243
+# What the published code adds to each joint before its frame-major scans: root, right leg, left leg, left arm, right arm as
+# a list by position, used as an index table. It is no parent table and must be exactly this for the weights to fit.
+LIMB_SOURCE = (0, 0, 1, 2, 3, 0, 4, 5, 6, 8, 11, 12, 13, 8, 14, 15, 16)
+
+
+@dataclass(frozen=True)
+class PoseMambaConfig:
+    """Size of a PoseMamba.
+
+    Attributes:
+        width: d, channels per token.
+        depth: Pairs of (spatial, temporal) blocks.
+        window: Most frames the temporal embedding has room for.
+        drop_path: Largest stochastic depth, reached in the last pair.
+    """
+
+    width: int
+    depth: int
+    window: int = WINDOW
+    drop_path: float = 0.2
+
+
+SMALL = PoseMambaConfig(width=64, depth=10)
+BASE = PoseMambaConfig(width=128, depth=10)
+LARGE = PoseMambaConfig(width=128, depth=20)
+
+
+class CrossScan(nn.Module):
+    """The state-space branch of a block: gate, 3x3 depthwise convolution, four scans, norm (keys ``op.*``)."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        E, R, N, K = 2 * d, math.ceil(d / 16), NUM_STATES, NUM_DIRECTIONS
+        self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * N, E).uniform_(-1, 1) / math.sqrt(E))
+        self.dt_projs_weight = nn.Parameter(torch.empty(K, E, R).uniform_(-1, 1) / math.sqrt(R))
+        step = torch.exp(torch.empty(K, E).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
+        self.dt_projs_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus of it is the step
+        self.A_logs = nn.Parameter(torch.log(torch.arange(1, N + 1).float()).repeat(K * E, 1))
+        self.Ds = nn.Parameter(torch.ones(K * E))
+        self.out_norm = nn.LayerNorm(E)
+        self.in_proj = nn.Linear(d, 2 * E, bias=False)
+        self.conv2d = nn.Conv2d(E, E, kernel_size=3, padding=1, groups=E)
+        self.out_proj = nn.Linear(E, d, bias=False)
+        self.scan_backend = "auto"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, J, d) for x (B, T, J, d)."""
+        B, T, J, _ = x.shape
+        K, E, _ = self.dt_projs_weight.shape
+        u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, T, J, E) each
+        u = self.conv2d(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # kernel axes: time, joint index
+        u = F.silu(u).contiguous()
+        limbs = u + u[:, :, LIMB_SOURCE]
+        sources = [limbs.view(B, T * J, E), u.view(B, T * J, E)]
+        projections = [source @ self.x_proj_weight[k::2].flatten(0, 1).T for k, source in enumerate(sources)]
+        y = cross_scan(
+            sources,
+            projections,
+            self.dt_projs_weight,
+            self.dt_projs_bias,
+            -torch.exp(self.A_logs).view(K, E, -1),
+            self.Ds.view(K, E),
+            grid_orders(T, J, str(x.device)),
+            backend=self.scan_backend,
+        )
+        return self.out_proj(self.out_norm(y).view(B, T, J, E) * F.silu(z))
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(d, 2 * d)
+        self.fc2 = nn.Linear(2 * d, d)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., d) for x (..., d)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: scan branch, then MLP, both with stochastic depth per sample."""
+
+    def __init__(self, d: int, drop_path: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(d, eps=1e-6)
+        self.op = CrossScan(d)
+        self.norm2 = nn.LayerNorm(d, eps=1e-6)
+        self.mlp = MLP(d)
+        self.drop_path = drop_path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, J, d) for x (B, T, J, d)."""
+        x = x + self._drop(self.op(self.norm(x)))
+        return x + self._drop(self.mlp(self.norm2(x)))
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = 1 - self.drop_path
+        mask = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(keep)
+        return branch * (mask / keep)
+
+
+class PoseMamba(nn.Module):
+    """The whole network; ``forward`` maps (B, T, 17, 2) to (B, T, 17, 3) for 1 <= T <= window."""
+
+    def __init__(self, config: PoseMambaConfig) -> None:
+        super().__init__()
+        d, n = config.width, config.depth
+        self.config = config
+        self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
+        self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.window, d))
+        self.Spatial_patch_to_embedding = nn.Linear(2, d)
+        drop = [config.drop_path * i / max(n - 1, 1) for i in range(n)]
+        self.STEblocks = nn.ModuleList(Block(d, p) for p in drop)
+        self.TTEblocks = nn.ModuleList(Block(d, p) for p in drop)
+        self.Spatial_norm = nn.LayerNorm(d, eps=1e-6)
+        self.Temporal_norm = nn.LayerNorm(d, eps=1e-6)
+        self.head = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 3))
+
+    def forward(self, keypoints: Tensor, first_frame: int = 0) -> Tensor:
+        """Return joints (B, T, 17, 3) for normalized keypoints (B, T, 17, 2).
+
+        Args:
+            keypoints: H36M-17 points in the normalization that the weights were trained with.
+            first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so that
+                every row learns.
+
+        Raises:
+            ValueError: Wrong shape, or more frames than the window holds.
+        """
+        T = keypoints.shape[1] if keypoints.ndim == 4 else 0
+        if keypoints.ndim != 4 or keypoints.shape[2:] != (NUM_JOINTS, 2):
+            raise ValueError(f"keypoints must have shape (B, T, 17, 2), got {tuple(keypoints.shape)}")
+        if not 1 <= T <= self.config.window - first_frame:
+            raise ValueError(
+                f"a window holds 1 to {self.config.window - first_frame} frames, got {T}; split longer clips first"
+            )
+        x = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed[:, None]
+        for i, (spatial, temporal) in enumerate(zip(self.STEblocks, self.TTEblocks, strict=True)):
+            x = self.Spatial_norm(spatial(x))
+            if i == 0:
+                x = x + self.Temporal_pos_embed[:, first_frame : first_frame + T, None]
+            x = self.Temporal_norm(temporal(x))
+        return self.head(x)
+
+
+def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
+    """Return the configuration that a PoseMamba state dict was saved from.
+
+    Raises:
+        ValueError: The keys are not those of a PoseMamba.
+    """
+    try:
+        d = state_dict["Spatial_pos_embed"].shape[-1]
+        window = state_dict["Temporal_pos_embed"].shape[1]
+        depth = 1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks."))
+    except (KeyError, ValueError) as error:
+        keys = ", ".join(list(state_dict)[:3])
+        raise ValueError(f"no PoseMamba weights: expected keys such as STEblocks.0.norm.weight, found {keys}") from error
+    return PoseMambaConfig(width=d, depth=depth, window=window)
+
+
+def build(config: PoseMambaConfig) -> PoseMamba:
+    """Return an untrained network."""
+    return PoseMamba(config)

@@ -1,0 +1,217 @@
+"""The compiled CPU scan: loads ``kernel.cpp`` at the widest instruction set of this machine and wraps it for autograd."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+LANES = {"portable": 4, "avx2": 8, "avx512": 16}
+CHANNEL_MULTIPLE = 16  # channels are padded to a multiple of the widest vector
+_POINTERS = (
+    "source proj delta order A2 dt_weight dt_bias D y checkpoints "
+    "dy dsource dproj ddelta dA2 ddt_weight ddt_bias dD"
+).split()  # fmt: skip
+
+
+class _Direction(ctypes.Structure):
+    """Mirror of ``struct Direction`` in kernel.cpp."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in _POINTERS] + [
+        ("proj_stride", ctypes.c_int64),
+        ("rank", ctypes.c_int32),
+        ("softplus", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+    ]
+
+
+@functools.cache
+def kernel(name: str) -> ctypes.CDLL | str:
+    """Return the compiled kernel ``name`` ("portable", "avx2", "avx512"), or the reason why it cannot run here."""
+    spec = importlib.util.find_spec(f"lifter.scan._kernel_{name}")
+    if spec is None or spec.origin is None:
+        return f"no compiled {name} kernel: install with a C++ compiler at hand (g++ or clang++) and install again"
+    portable = importlib.util.find_spec("lifter.scan._kernel_portable")
+    if portable is None or portable.origin is None:
+        return "no compiled portable kernel: install again with a C++ compiler at hand"
+    if LANES[name] > ctypes.CDLL(portable.origin).scan_supported_lanes():
+        return f"this processor has no {name}"
+    library = ctypes.CDLL(spec.origin)
+    pointer, long, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    library.scan_forward.argtypes = [pointer, integer, long, long, long, integer]
+    library.scan_backward.argtypes = [pointer, integer, integer, long, long, long, integer]
+    library.scan_forward.restype = library.scan_backward.restype = None
+    return library
+
+
+@functools.cache
+def best_kernel() -> str | None:
+    """Return the name of the widest kernel that runs here, None if none was compiled."""
+    usable = [name for name in LANES if not isinstance(kernel(name), str)]
+    return usable[-1] if usable else None
+
+
+def why_not(device: torch.device) -> str | None:
+    """Return None if the kernel can run on ``device``, else the reason."""
+    if device.type != "cpu":
+        return f"runs on the CPU only, not on {device.type}"
+    return None if best_kernel() else str(kernel("portable"))
+
+
+def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False, *, instructions=None) -> Tensor:
+    """Return y (B, D, L); shapes as in ``lifter.scan.selective_scan``. At most 16 states."""
+    groups, L = B.shape[1], u.shape[2]
+    E = u.shape[1] // groups
+    order = torch.arange(L, dtype=torch.int32).expand(groups, L)
+    bias = u.new_zeros(groups * E) if delta_bias is None else delta_bias
+    by_group = [x.transpose(1, 2).split(E, dim=2) for x in (u, delta)]  # token-major, one (B, L, E) per group
+    gates = torch.cat([B, C], dim=2).permute(1, 0, 3, 2)  # (G, B, L, 2 N)
+    keep = _wants_gradients(u, delta, A, B, C, D, bias)
+    y = _Scan.apply(
+        _Layout(groups, groups, 0, A.shape[1], delta_softplus, False, keep, instructions or best_kernel()),
+        order, u.new_zeros(groups, E, 0), bias.view(groups, E), A.view(groups, E, -1), D.view(groups, E),
+        *by_group[0], *gates.unbind(0), *by_group[1],
+    )  # fmt: skip
+    return torch.cat(y, dim=2).transpose(1, 2)
+
+
+def cross_scan(sources, projections, dt_weight, dt_bias, A, D, order, *, instructions=None) -> Tensor:
+    """Return y (B, L, E); shapes as in ``lifter.scan.cross_scan``. At most 16 states."""
+    (K, _, R), N = dt_weight.shape, A.shape[2]
+    keep = _wants_gradients(dt_weight, dt_bias, A, D, *sources, *projections)
+    layout = _Layout(K, len(sources), R, N, True, True, keep, instructions or best_kernel())
+    return _Scan.apply(layout, order.to(torch.int32), dt_weight, dt_bias, A, D, *sources, *projections)[0]
+
+
+def _wants_gradients(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+
+
+class _Layout:
+    """How the flat tensor list of ``_Scan`` is to be read, and what to run it on."""
+
+    def __init__(self, K, num_sources, R, N, softplus: bool, is_summed: bool, keeps_states: bool, instructions) -> None:
+        if N > 16:
+            raise ValueError(f"the compiled CPU scan holds at most 16 states, got {N}; use backend='torch'")
+        self.K, self.num_sources, self.R, self.N = K, num_sources, R, N
+        self.softplus, self.is_summed, self.keeps_states = softplus, is_summed, keeps_states
+        library = kernel(instructions or "portable")
+        if isinstance(library, str):
+            raise RuntimeError(f"compiled CPU scan: {library}")
+        self.library = library
+
+
+class _Scan(torch.autograd.Function):
+    """K walks over token-major arrays; the tensors after D are sources, projections and (optionally) step sizes."""
+
+    @staticmethod
+    def forward(ctx, layout: _Layout, order, dt_weight, dt_bias, A, D, *tensors):
+        n, K, R = layout.num_sources, layout.K, layout.R
+        E = tensors[0].shape[2]
+        # padded channels get a zero source and zero parameters: they add nothing to any output or gradient
+        pad = -E % CHANNEL_MULTIPLE
+        sources, deltas = ([_padded(x, pad) for x in part] for part in (tensors[:n], tensors[2 * n :]))
+        projections = [_padded_gates(x, R, layout.N) for x in tensors[n : 2 * n]]
+        weights = [
+            _padded(dt_weight.transpose(1, 2), pad),  # (K, R, E)
+            _padded(dt_bias, pad),
+            _padded(torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e), pad),  # (K,16,E)
+            _padded(D, pad),
+        ]
+        B, L, padded = sources[0].shape
+        outputs = [torch.zeros_like(sources[0]) for _ in range(1 if layout.is_summed else K)]
+        chunks = -(-L // layout.library.scan_chunk())
+        checkpoints = torch.empty(K, B, chunks, 16, padded) if layout.keeps_states else None
+        directions = _directions(layout, order, sources, projections, deltas, weights)
+        for k, direction in enumerate(directions):
+            direction.y = outputs[k % len(outputs)].data_ptr()
+            direction.checkpoints = 0 if checkpoints is None else checkpoints[k].data_ptr()
+        layout.library.scan_forward(ctypes.byref(directions), K, B, L, padded, torch.get_num_threads())
+        ctx.layout, ctx.E, ctx.counts = layout, E, (len(sources), len(projections), len(deltas))
+        ctx.save_for_backward(order, checkpoints, *weights, *sources, *projections, *deltas)
+        return tuple(y[..., :E] for y in outputs)
+
+    @staticmethod
+    def backward(ctx, *dys):
+        layout, E = ctx.layout, ctx.E
+        order, checkpoints, *saved = ctx.saved_tensors
+        weights, rest = saved[:4], saved[4:]
+        n = layout.num_sources
+        sources, projections, deltas = rest[:n], rest[n : 2 * n], rest[2 * n :]
+        B, L, padded = sources[0].shape
+        dys = [_padded(dy, padded - E) for dy in dys]
+        dsources = [torch.zeros_like(x) for x in sources]
+        dprojections = [torch.empty_like(x) for x in projections]
+        ddeltas = [torch.empty_like(x) for x in deltas]
+        dweights = [torch.empty(layout.K, B, *w.shape[1:]) for w in weights]  # one row per sample, summed below
+        directions = _directions(layout, order, sources, projections, deltas, weights)
+        for k, direction in enumerate(directions):
+            source, slot = k % n, k // n
+            direction.checkpoints = checkpoints[k].data_ptr()
+            direction.dy = dys[k % len(dys)].data_ptr()
+            direction.dsource = dsources[source].data_ptr()
+            direction.dproj = dprojections[source].data_ptr() + 4 * slot * (layout.R + 32)
+            direction.ddelta = ddeltas[source].data_ptr() if deltas else 0
+            for name, gradient in zip(("ddt_weight", "ddt_bias", "dA2", "dD"), dweights, strict=True):
+                setattr(direction, name, gradient[k].data_ptr())
+        layout.library.scan_backward(
+            ctypes.byref(directions), layout.K, n, B, L, padded, torch.get_num_threads()
+        )
+        ddt_weight, ddt_bias, dA, dD = (gradient.sum(1)[..., :E] for gradient in dweights)
+        # the kernel returns the gradient of A itself in dA2: its sums leave the factor log2(e) out
+        return (
+            None, None, ddt_weight.transpose(1, 2), ddt_bias, dA[:, : layout.N].transpose(1, 2), dD,
+            *(x[..., :E] for x in dsources),
+            *(_unpadded_gates(x, layout.R, layout.N) for x in dprojections),
+            *(x[..., :E] for x in ddeltas),
+        )  # fmt: skip
+
+
+def _padded(x: Tensor, pad: int) -> Tensor:
+    """Return float32 contiguous ``x`` with ``pad`` zeros behind the last axis."""
+    return torch.nn.functional.pad(x.float(), (0, pad)).contiguous() if pad else x.float().contiguous()
+
+
+def _padded_gates(x: Tensor, R: int, N: int) -> Tensor:
+    """Return projections (B, L, S * (R + 2 N)) with both gates padded to 16 states."""
+    if N == 16:
+        return x.float().contiguous()
+    step, gate_in, gate_out = x.float().unflatten(-1, (-1, R + 2 * N)).split([R, N, N], dim=-1)
+    gates = [torch.nn.functional.pad(gate, (0, 16 - N)) for gate in (gate_in, gate_out)]
+    return torch.cat([step, *gates], dim=-1).flatten(-2).contiguous()
+
+
+def _unpadded_gates(x: Tensor, R: int, N: int) -> Tensor:
+    """Return the inverse of ``_padded_gates``."""
+    if N == 16:
+        return x
+    step, gate_in, gate_out = x.unflatten(-1, (-1, R + 32)).split([R, 16, 16], dim=-1)
+    return torch.cat([step, gate_in[..., :N], gate_out[..., :N]], dim=-1).flatten(-2)
+
+
+def _directions(
+    layout: _Layout,
+    order: Tensor,
+    sources: Sequence[Tensor],
+    projections: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    weights: Sequence[Tensor],
+) -> ctypes.Array:
+    """Return the C descriptions of all K walks; the tensors must outlive the call that uses them."""
+    directions = (_Direction * layout.K)()
+    for k, direction in enumerate(directions):
+        source, slot = k % layout.num_sources, k // layout.num_sources
+        direction.source = sources[source].data_ptr()
+        direction.proj = projections[source].data_ptr() + 4 * slot * (layout.R + 32)
+        direction.delta = deltas[source].data_ptr() if deltas else 0
+        direction.order = order[k].data_ptr()
+        for name, weight in zip(("dt_weight", "dt_bias", "A2", "D"), weights, strict=True):
+            setattr(direction, name, weight[k].data_ptr())
+        direction.proj_stride = projections[source].shape[-1]
+        direction.rank, direction.softplus, direction.group = layout.R, int(layout.softplus), source
+    return directions
