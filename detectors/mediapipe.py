@@ -1,0 +1,446 @@
+"""MediaPipe Pose as a detector: frames -> ``People``, one person, no download.
+
+MediaPipe's own tracker has no memory: when it loses a person it takes whoever it finds next and stays there, and it
+follows furniture as happily as people. ``Follower`` watches it from frame to frame, as long as all is well at the cost
+of the tracking call alone:
+
+    nobody yet      somebody is found and a fresh look at the mirrored crop finds the same pose -> the main person
+    main person     MediaPipe's next pose is a motion that a body can make                      -> go on
+                    it is not, or there is none -> look where the main person should be; found  -> go on from there
+                    not found                                                                   -> nobody this frame
+                    not found for PATIENCE_FRAMES, or a cut                                     -> nobody yet
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from detectors.people import People
+from detectors.tracking import BODY, body_centre, body_size, is_possible_motion
+
+logger = logging.getLogger(__name__)
+
+# COCO-17 out of MediaPipe's 33 landmarks, by name; both have the left joint of a pair first.
+LANDMARKS = {
+    "nose": 0, "left_eye": 2, "right_eye": 5, "left_ear": 7, "right_ear": 8,
+    "left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
+    "left_hip": 23, "right_hip": 24, "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28,
+}  # fmt: skip
+MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])  # left and right exchanged
+MODELS = ("pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite")
+MODEL_COMPLEXITY = 1  # "full", the only one inside the wheel; 0 and 2 would be downloaded
+
+PATIENCE_FRAMES = 24  # look for the main person this long before anybody else is accepted: 1 s at 25 fps
+LEFT_PATIENCE_FRAMES = 6  # ... and this long if he was about to leave the picture: the middle of his torso ...
+BORDER = 0.08  # ... was this near to its border [picture sizes]
+AUDIT_FRAMES = 12  # a fresh look at the tracked person this often (+2 ms per frame): drift onto furniture is smooth
+MAX_STRIKES = 3  # audits in a row that must fail; a real person may fail one
+MAX_DISAGREEMENT = 0.12  # of two looks [body sizes]: measured below 0.04 on people, above 0.4 or nothing on furniture
+LOOKS = ((0.15, True), (0.25, False))  # (margin [body boxes], mirrored): tight, as a wide crop may show a neighbour
+DRIFT_MEMORY = 0.5  # weight of the past in the running mean of the main person's motion
+MAX_PREDICTED_FRAMES = 5  # a motion is extrapolated no further than this
+
+MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a person one can lift
+VISIBLE_SCORE = 0.3
+OFF_SCREEN_SCORE = 0.2  # joints outside the picture are guesses, but MediaPipe reports visibility up to 0.9 there
+BOX_MARGIN = 0.1  # around the keypoints [box sizes]: the head's top and the feet lie outside of them
+MIN_CROP_PX = 16
+
+CUT_SIZE = 32  # pictures are compared at 32 x 32
+CUT_DIFFERENCE = 25  # mean grey levels; cuts measured at 53 to 72, exposure jumps up to 19 ...
+CUT_RATIO = 4  # ... and this often the recent median: close passers-by reach 31, but for many frames
+CUT_MEMORY = 10  # frames of that median
+
+BLANK = np.zeros((64, 64, 3), np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """One person in one frame: keypoints (17, 2) float32 in px of the whole picture, scores (17,) float32."""
+
+    keypoints: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def box(self) -> np.ndarray:
+        """(4,) x0 y0 x1 y1 of the keypoints, unclipped."""
+        return np.r_[self.keypoints.min(axis=0), self.keypoints.max(axis=0)]
+
+
+class Eyes(Protocol):
+    """The two ways of looking at a frame; a fake one in tests."""
+
+    def track(self, frame: np.ndarray) -> Body | None:
+        """Return the person followed from the frame before, else whoever is found."""
+
+    def restart(self, frame: np.ndarray | None = None, box: np.ndarray | None = None) -> None:
+        """Forget who was followed; with ``box`` (4,) px, follow whoever is in that part of ``frame``."""
+
+    def look(self, frame: np.ndarray, box: np.ndarray, mirrored: bool) -> Body | None:
+        """Return the person in ``box`` (4,) px of ``frame``, without any memory."""
+
+
+class CutDetector:
+    """Notices that the whole picture changed."""
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._recent: deque[float] = deque(maxlen=CUT_MEMORY)
+
+    def is_cut(self, frame: np.ndarray) -> bool:
+        """Return whether ``frame`` (H, W, 3) uint8 begins a new shot; False for the first frame."""
+        step = max(1, min(frame.shape[:2]) // (4 * CUT_SIZE))  # averaging every pixel would take 3 ms at 720p
+        coarse = np.ascontiguousarray(frame[::step, ::step])
+        thumbnail = cv2.resize(coarse, (CUT_SIZE, CUT_SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
+        last, self._last = self._last, thumbnail
+        if last is None:
+            return False
+        difference = float(np.abs(thumbnail - last).mean())
+        usual = float(np.median(self._recent)) if self._recent else 0.0
+        self._recent.append(difference)
+        return difference > max(CUT_DIFFERENCE, CUT_RATIO * usual)
+
+
+class Follower:
+    """Keeps to one person. ``step`` is the state machine of the module's docstring; needs no mediapipe.
+
+    Attributes:
+        events: How often: "cut", "jump" (an impossible motion), "loss" (no pose), "repair" (either, found again by
+            looking), "ghost" (a tracked pose that fresh looks do not confirm), "stranger" (a find not confirmed).
+    """
+
+    def __init__(self, eyes: Eyes) -> None:
+        self.events: Counter[str] = Counter()
+        self._eyes = eyes
+        self._cuts = CutDetector()
+        self._main: Body | None = None
+        self._drift = np.zeros(2)  # the main person's motion [px per frame]
+        self._missing = 0  # frames since he was last found
+        self._unaudited = 0  # frames since the last fresh look that found him
+        self._strikes = 0  # fresh looks since then that found nobody
+
+    def step(self, frame: np.ndarray) -> Body | None:
+        """Return the main person in the next ``frame``, None where there is nobody."""
+        if self._cuts.is_cut(frame):
+            self._note("cut")
+            self._eyes.restart()
+            self._forget()
+        seen = self._eyes.track(frame)
+        if self._main is None:
+            found = self._welcome(frame, seen)
+        elif seen is not None and self._is_main(seen):
+            found = seen if self._passes_audit(frame, seen) else None
+        else:
+            self._note("loss" if seen is None else "jump")
+            found = self._search(frame)
+        self._remember(frame, found)
+        return found
+
+    def _welcome(self, frame: np.ndarray, seen: Body | None) -> Body | None:
+        """Return ``seen`` if it is a person; otherwise make the tracker search again in the next frame."""
+        if seen is None or self._is_confirmed(frame, seen):
+            return seen
+        self._note("stranger")
+        self._eyes.restart()
+        return None
+
+    def _is_main(self, seen: Body) -> bool:
+        """Return whether the main person can have moved to ``seen`` since he was last found."""
+        assert self._main is not None
+        return is_possible_motion(self._main.keypoints, seen.keypoints, self._missing + 1, self._drift)
+
+    def _passes_audit(self, frame: np.ndarray, seen: Body) -> bool:
+        """Return False once fresh looks in several frames in a row find nobody where the main person is tracked.
+
+        A look that finds somebody else proves nothing: in a crowd, neighbours stand in the crop.
+        """
+        self._unaudited += 1
+        if self._unaudited < AUDIT_FRAMES:
+            return True
+        looks = self._fresh_looks(frame, seen)
+        if None not in looks or agrees_with_any(seen, looks):
+            self._unaudited = self._strikes = 0
+            return True
+        self._strikes += 1  # and look again in the next frame
+        if self._strikes < MAX_STRIKES:
+            return True
+        self._note("ghost")
+        self._eyes.restart()
+        self._unaudited = self._strikes = 0
+        return False
+
+    def _search(self, frame: np.ndarray) -> Body | None:
+        """Return the main person from a look at where he should be, and let the tracker follow him from there."""
+        assert self._main is not None
+        elapsed = self._missing + 1
+        ahead = self._drift * min(elapsed, MAX_PREDICTED_FRAMES)
+        box = grow(self._main.box + np.tile(ahead, 2), min(0.25 + 0.05 * elapsed, 1.0))
+        found = self._eyes.look(frame, box, mirrored=False)
+        if found is None or not self._is_main(found) or not self._is_confirmed(frame, found):
+            return None
+        self._note("repair")
+        self._eyes.restart(frame, grow(found.box, 0.25))
+        return found
+
+    def _is_confirmed(self, frame: np.ndarray, body: Body) -> bool:
+        """Return whether a fresh look finds the same pose: people look alike in the mirror, hallucinations do not."""
+        return agrees_with_any(body, self._fresh_looks(frame, body))
+
+    def _fresh_looks(self, frame: np.ndarray, body: Body) -> list[Body | None]:
+        """Return what looks without memory find at ``body``, up to the first that agrees."""
+        looks: list[Body | None] = []
+        for margin, mirrored in LOOKS:
+            looks.append(self._eyes.look(frame, grow(body.box, margin), mirrored))
+            if agrees_with_any(body, looks):
+                break
+        return looks
+
+    def _remember(self, frame: np.ndarray, found: Body | None) -> None:
+        """Update the main person, his motion and how long he has been away."""
+        if found is None:
+            self._missing += 1
+            if self._missing >= self._patience(*frame.shape[:2]):
+                self._forget()
+            return
+        if self._main is not None:
+            move = (body_centre(found.keypoints) - body_centre(self._main.keypoints)) / (self._missing + 1)
+            self._drift = DRIFT_MEMORY * self._drift + (1 - DRIFT_MEMORY) * move
+        self._main, self._missing = found, 0
+
+    def _patience(self, height: int, width: int) -> int:
+        """Return for how many frames the main person is looked for."""
+        if self._main is None:
+            return 0
+        x, y = (body_centre(self._main.keypoints) + self._drift * MAX_PREDICTED_FRAMES) / (width, height)
+        has_left = min(x, y, 1 - x, 1 - y) < BORDER
+        return LEFT_PATIENCE_FRAMES if has_left else PATIENCE_FRAMES
+
+    def _forget(self) -> None:
+        self._main = None
+        self._drift = np.zeros(2)
+        self._missing = self._unaudited = self._strikes = 0
+
+    def _note(self, event: str) -> None:
+        self.events[event] += 1
+
+
+def grow(box: np.ndarray, margin: float) -> np.ndarray:
+    """Return box (4,) enlarged on every side by ``margin`` times its longer side."""
+    pad = margin * float(max(box[2] - box[0], box[3] - box[1]))
+    return box + np.array([-pad, -pad, pad, pad])
+
+
+def clip(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
+    """Return box (4,) as whole pixels x0, y0, x1, y1 (x1 and y1 exclusive) inside the picture."""
+    x0, x1 = np.clip([np.floor(box[0]), np.ceil(box[2]) + 1], 0, width).astype(int)
+    y0, y1 = np.clip([np.floor(box[1]), np.ceil(box[3]) + 1], 0, height).astype(int)
+    return int(x0), int(y0), int(x1), int(y1)
+
+
+def disagreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the median joint distance of keypoints (17, 2) [body sizes]; which side is left does not matter."""
+    straight, swapped = (
+        float(np.median(np.linalg.norm((first - other)[BODY], axis=1))) for other in (second, second[MIRRORED])
+    )
+    return min(straight, swapped) / body_size(first)
+
+
+def agrees_with_any(body: Body, looks: list[Body | None]) -> bool:
+    """Return whether one of the looks found the pose of ``body``."""
+    return any(look is not None and disagreement(body.keypoints, look.keypoints) <= MAX_DISAGREEMENT for look in looks)
+
+
+def to_body(landmarks: np.ndarray, crop: tuple[int, int, int, int], height: int, width: int) -> Body | None:
+    """Return landmarks of a crop as a body in the whole picture; None if too little of it is inside.
+
+    Args:
+        landmarks: (17, 3) x and y in [0, 1] of the crop, visibility.
+        crop: x0, y0, x1, y1 px.
+        height: Height of the whole picture [px].
+        width: Width of the whole picture [px].
+    """
+    x0, y0, x1, y1 = crop
+    keypoints = landmarks[:, :2] * (x1 - x0, y1 - y0) + (x0, y0) - 0.5  # the first pixel's centre is (0, 0)
+    inside = ((keypoints >= -0.5) & (keypoints <= (width - 0.5, height - 0.5))).all(axis=1)
+    scores = np.where(inside, landmarks[:, 2], np.minimum(landmarks[:, 2], OFF_SCREEN_SCORE)).clip(0, 1)
+    if (scores[BODY] >= VISIBLE_SCORE).sum() < MIN_VISIBLE_JOINTS:
+        return None
+    return Body(keypoints.astype(np.float32), scores.astype(np.float32))
+
+
+def to_people(body: Body | None, height: int, width: int) -> People:
+    """Return a frame with this one person, or nobody; the box has a margin and lies inside the picture."""
+    if body is None:
+        return People.nobody()
+    limits = np.array([width - 1, height - 1, width - 1, height - 1], np.float32)
+    box = np.clip(grow(body.box, BOX_MARGIN), 0, limits).astype(np.float32)
+    score = body.scores[BODY].mean(dtype=np.float32)
+    return People(box[None], np.array([score], np.float32), body.keypoints[None], body.scores[None])
+
+
+class MediaPipeEyes:
+    """MediaPipe itself: one instance that tracks and one without memory."""
+
+    def __init__(self) -> None:
+        _use_up_first_warnings()
+        self._tracker = _pose(is_video=True)
+        self._looker = _pose(is_video=False)
+
+    def track(self, frame: np.ndarray) -> Body | None:
+        """See ``Eyes``."""
+        height, width = frame.shape[:2]
+        return _run(self._tracker, frame, (0, 0, width, height), mirrored=False)
+
+    def restart(self, frame: np.ndarray | None = None, box: np.ndarray | None = None) -> None:
+        """See ``Eyes``. A blank picture makes MediaPipe lose its target in 15 ms; its reset() takes 130 ms."""
+        self._tracker.process(BLANK)
+        if frame is not None and box is not None:
+            x0, y0, x1, y1 = clip(box, *frame.shape[:2])
+            masked = np.zeros_like(frame)
+            masked[y0:y1, x0:x1] = frame[y0:y1, x0:x1]
+            self._tracker.process(masked)
+
+    def look(self, frame: np.ndarray, box: np.ndarray, mirrored: bool) -> Body | None:
+        """See ``Eyes``."""
+        return _run(self._looker, frame, clip(box, *frame.shape[:2]), mirrored)
+
+    def close(self) -> None:
+        """Free the graphs."""
+        self._tracker.close()
+        self._looker.close()
+
+
+def _run(pose: Any, frame: np.ndarray, crop: tuple[int, int, int, int], mirrored: bool) -> Body | None:
+    """Return what MediaPipe finds in a crop of ``frame``, in pixels of the whole frame."""
+    x0, y0, x1, y1 = crop
+    if min(x1 - x0, y1 - y0) < MIN_CROP_PX:
+        return None
+    pixels = frame[y0:y1, x0:x1]
+    found = pose.process(np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)).pose_landmarks
+    if found is None:
+        return None
+    points = [found.landmark[index] for index in LANDMARKS.values()]
+    landmarks = np.array([(point.x, point.y, point.visibility) for point in points])  # (17, 3)
+    if mirrored:
+        landmarks[:, 0] = 1 - landmarks[:, 0]
+        landmarks = landmarks[MIRRORED]
+    return to_body(landmarks, crop, *frame.shape[:2])
+
+
+def _pose(is_video: bool, **thresholds: float) -> Any:
+    """Return a MediaPipe graph, warmed up, so that what it logs on its first picture is over."""
+    with _quiet():
+        from mediapipe.python.solutions.pose import Pose
+
+        pose = Pose(static_image_mode=not is_video, model_complexity=MODEL_COMPLEXITY, **thresholds)
+        pose.process(BLANK)
+    return pose
+
+
+@cache
+def _use_up_first_warnings() -> None:
+    """Provoke what MediaPipe logs once per process at the first person: with thresholds of 0 that is anything."""
+    with _quiet(), _pose(is_video=False, min_detection_confidence=0.0, min_tracking_confidence=0.0) as pose:
+        pose.process(BLANK[: len(BLANK) // 2])  # not square: that is what it warns of
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what C++ writes to the process's stderr meanwhile; environment variables do not stop all of it."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # started without a stderr: nothing to keep quiet
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+class MediaPipeDetector:
+    """Frames -> ``People``; every call is a new video.
+
+    Attributes:
+        provenance: ``detector``, ``version`` of mediapipe, ``weights``: file name -> SHA-256.
+    """
+
+    def __init__(self, provenance: dict[str, Any]) -> None:
+        self.provenance = provenance
+
+    def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
+        """Yield one People per frame, with one person or nobody.
+
+        Args:
+            frames: RGB uint8 pictures (H, W, 3) in order; all of one size.
+
+        Raises:
+            ValueError: A frame has another shape or dtype.
+        """
+        eyes = MediaPipeEyes()
+        follower = Follower(eyes)
+        try:
+            for frame in frames:
+                if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+                    raise ValueError(f"frames must be uint8 of shape (H, W, 3), got {frame.dtype} {frame.shape}")
+                yield to_people(follower.step(frame), *frame.shape[:2])
+            logger.info("mediapipe: %s", dict(follower.events) or "no jumps")
+        finally:
+            eyes.close()
+
+
+def build(weights: Path | None = None, device: str = "cpu") -> MediaPipeDetector:
+    """Return the detector.
+
+    Args:
+        weights: Must be None: the models lie inside the mediapipe package.
+        device: Ignored: MediaPipe runs on the CPU.
+
+    Raises:
+        ValueError: ``weights`` were given.
+        RuntimeError: mediapipe is installed without its models.
+    """
+    if weights is not None:
+        raise ValueError(f"the mediapipe detector carries its weights and takes none, got {weights}; leave weights out")
+    return MediaPipeDetector(
+        {"detector": "mediapipe", "version": version("mediapipe"), "weights": {p.name: _sha256(p) for p in _models()}}
+    )
+
+
+def _models() -> list[Path]:
+    """Return the model files that are used."""
+    spec = find_spec("mediapipe")
+    assert spec is not None and spec.origin is not None
+    paths = [Path(spec.origin).parent / "modules" / model for model in MODELS]
+    absent = [path.name for path in paths if not path.is_file()]
+    if absent:
+        raise RuntimeError(
+            f"mediapipe {version('mediapipe')} has no {', '.join(absent)}; 0.10.21 is the last release with models: "
+            "pip install 'posemamba-wild[mediapipe]'"
+        )
+    return paths
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
