@@ -1,0 +1,77 @@
+"""From 2D keypoints to 3D joints: the registry of lifters, ``create_model`` and ``load_lifter``.
+
+Importing this package imports no torch: models are named as strings and imported when they are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lifter.lift import Lifter
+
+
+@dataclass(frozen=True)
+class LifterSpec:
+    """One entry of the registry.
+
+    Attributes:
+        module: Where the network is defined; has ``build(config)`` and ``config_of(state_dict)``.
+        config: Name of the configuration in that module.
+        window: Frames per window.
+        about: One line for ``posemamba models``.
+    """
+
+    module: str
+    config: str
+    window: int
+    about: str
+
+
+LIFTERS = {
+    "posemamba-s": LifterSpec("lifter.models.posemamba", "SMALL", 243, "PoseMamba-S, 20 blocks of width 64"),
+    "posemamba-b": LifterSpec("lifter.models.posemamba", "BASE", 243, "PoseMamba-B, 20 blocks of width 128"),
+    "posemamba-l": LifterSpec("lifter.models.posemamba", "LARGE", 243, "PoseMamba-L, 40 blocks of width 128"),
+}
+
+
+def lifter_spec(name: str) -> LifterSpec:
+    """Return the registry entry ``name``; ValueError with the known names otherwise."""
+    if name not in LIFTERS:
+        raise ValueError(f"unknown lifter {name!r}; choose one of {', '.join(LIFTERS)} or pass a weights file")
+    return LIFTERS[name]
+
+
+def create_model(name: str) -> nn.Module:
+    """Return the untrained network of lifter ``name``: (B, T, 17, 2) keypoints to (B, T, 17, 3) joints.
+
+    Raises:
+        ValueError: Unknown name.
+    """
+    spec = lifter_spec(name)
+    module = importlib.import_module(spec.module)
+    return module.build(getattr(module, spec.config))
+
+
+def load_lifter(name_or_path: str | Path, device: str = "cpu", backend: str = "auto") -> Lifter:
+    """Return a ready lifter: trained weights, in inference mode, on ``device``.
+
+    Args:
+        name_or_path: A name in ``LIFTERS`` (weights come from the checkpoints folder and are checked against the
+            manifest's SHA-256), or a weights file: ours (``.safetensors``) or a published PoseMamba checkpoint.
+        device: "cpu", "cuda", "cuda:1", ...
+        backend: Scan backend, see ``lifter.scan``.
+
+    Raises:
+        ValueError: Unknown name, or a file that holds no weights of a known network.
+        FileNotFoundError: No such file; for a registered name the text says where to put it.
+        RuntimeError: The backend or device cannot run here, or a hash does not match.
+    """
+    from lifter.lift import load
+
+    return load(name_or_path, device, backend)

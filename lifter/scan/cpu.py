@@ -159,13 +159,15 @@ class _Scan(torch.autograd.Function):
             direction.ddelta = ddeltas[source].data_ptr() if deltas else 0
             for name, gradient in zip(("ddt_weight", "ddt_bias", "dA2", "dD"), dweights, strict=True):
                 setattr(direction, name, gradient[k].data_ptr())
+            if not ctx.needs_input_grad[4]:
+                direction.dA2 = 0
         layout.library.scan_backward(
             ctypes.byref(directions), layout.K, n, B, L, padded, torch.get_num_threads()
         )
         ddt_weight, ddt_bias, dA, dD = (gradient.sum(1)[..., :E] for gradient in dweights)
-        # the kernel returns the gradient of A itself in dA2: its sums leave the factor log2(e) out
+        dA = dA[:, : layout.N].transpose(1, 2) if ctx.needs_input_grad[4] else None
         return (
-            None, None, ddt_weight.transpose(1, 2), ddt_bias, dA[:, : layout.N].transpose(1, 2), dD,
+            None, None, ddt_weight.transpose(1, 2), ddt_bias, dA, dD,
             *(x[..., :E] for x in dsources),
             *(_unpadded_gates(x, layout.R, layout.N) for x in dprojections),
             *(x[..., :E] for x in ddeltas),

@@ -1,0 +1,140 @@
+"""Weights on disk: names resolved through the manifest and verified by SHA-256, files read without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
+MANIFEST = FOLDER / "manifest.toml"
+NESTED_KEYS = ("model_pos", "model", "state_dict")  # where published training code keeps the weights
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Weights as read from a file.
+
+    Attributes:
+        tensors: State dict without a ``module.`` prefix.
+        metadata: Strings stored beside the tensors (safetensors only).
+        path: The file.
+        sha256: Hash of the file's bytes.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    path: Path
+    sha256: str
+
+
+def manifest() -> dict[str, dict[str, Any]]:
+    """Return the manifest: for every name at least ``file``, ``sha256``, ``licence`` and ``source``."""
+    return tomllib.loads(MANIFEST.read_text(encoding="utf-8"))
+
+
+def find_checkpoint(name: str) -> Path:
+    """Return the verified weights file of ``name``.
+
+    Raises:
+        FileNotFoundError: The manifest has no such entry, or the file is absent.
+        RuntimeError: The file's SHA-256 is not the manifest's.
+    """
+    entry = manifest().get(name)
+    if entry is None:
+        have = ", ".join(manifest()) or "none"
+        raise FileNotFoundError(
+            f"no trained weights for {name} come with this version (available: {have}); train some with "
+            f"'posemamba train --lifter {name}' or pass a weights file instead of a name"
+        )
+    path = FOLDER / entry["file"]
+    if not path.exists():
+        raise FileNotFoundError(f"weights of {name} are missing: expected {path}, SHA-256 {entry['sha256']}")
+    actual = sha256_of(path)
+    if actual != entry["sha256"]:
+        raise RuntimeError(
+            f"{path} has SHA-256 {actual}, expected {entry['sha256']}: the file is damaged or was replaced; restore it "
+            f"from the repository, or pass its path explicitly if you mean to use it"
+        )
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_weights(path: Path) -> Weights:
+    """Return the tensors of a ``.safetensors`` file or of a published PyTorch checkpoint; never runs code from it.
+
+    A PyTorch file may be a bare state dict or hold one under ``model_pos``, ``model`` or ``state_dict``; a ``module.``
+    prefix is removed. Numpy scalars, as published training code stores them beside the weights, are admitted.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a weights file, or one that would have to run code to load.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}; give a file or one of the names 'posemamba models' lists")
+    digest = sha256_of(path)
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return Weights({k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}, path, digest)  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} is no safetensors file ({error}); download it again") from error
+    return Weights(_read_torch(path), {}, path, digest)
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    scalar = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar
+    admitted = [
+        scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype,
+        *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
+    ]  # fmt: skip
+    try:
+        with torch.serialization.safe_globals(admitted):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"{path} was not loaded: {reason[:200]} - expected plain tensors; a file that needs to run code is refused"
+        ) from error
+    for key in NESTED_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+        kind = f"keys {list(content)[:5]}" if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} holds no state dict: found {kind}, expected tensors or one of {NESTED_KEYS}")
+    return {str(key).removeprefix("module."): tensor for key, tensor in content.items()}
+
+
+def summary(weights: Weights) -> dict[str, Any]:
+    """Return what the provenance of a result says about the weights."""
+    training = json.loads(weights.metadata.get("training", "{}"))
+    return {
+        "file": weights.path.name,
+        "sha256": weights.sha256,
+        "validation_mm": json.loads(weights.metadata.get("validation_mm", "{}")),
+        "training_minutes": training.get("training_minutes"),
+        "revision": training.get("revision"),
+    }

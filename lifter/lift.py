@@ -1,0 +1,220 @@
+"""2D keypoints of whole tracks to 3D joints: map, resample, split, normalize, predict, merge, resample back."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lifter import LIFTERS, checkpoints, normalize, scan
+from lifter.skeletons import H36M17, coco17_to_h36m17
+from lifter.windows import Windows
+
+FPS = 50.0  # the rate of motion that every network here was trained on
+OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
+WINDOWS_PER_BATCH = 8  # twice that with the mirrored copies: 140 MB of activations for the small network
+Progress = Callable[[Iterable, int], Iterable]
+
+
+@dataclass(frozen=True, eq=False)
+class Lifter:
+    """A trained network with everything needed to use it rightly.
+
+    Attributes:
+        model: (B, T, 17, 2) normalized keypoints to (B, T, 17, 3).
+        name: Registry name of the architecture.
+        window: Most frames the network takes.
+        normalization: "person" or "picture", see ``lifter.normalize``.
+        unit: "m" or "normalized".
+        device: Where the model lives.
+        provenance: Weights, hash, backend and conventions, ready for JSON.
+    """
+
+    model: nn.Module
+    name: str
+    window: int
+    normalization: str
+    unit: str
+    device: torch.device
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence2D:
+    """Keypoints of one person over time, as a detector saw them.
+
+    Attributes:
+        keypoints: (T, 17, 2) COCO-17 in pixels; the centre of the first pixel is (0, 0).
+        timestamps_s: (T,) seconds, increasing; any rate, need not be constant.
+        width: Picture width in pixels.
+        height: Picture height in pixels.
+    """
+
+    keypoints: np.ndarray
+    timestamps_s: np.ndarray
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        t = len(self.timestamps_s)
+        if self.keypoints.shape != (t, 17, 2) or t == 0:
+            raise ValueError(f"keypoints must have shape ({max(t, 1)}, 17, 2), got {self.keypoints.shape}")
+        if not np.isfinite(self.keypoints).all():
+            raise ValueError("keypoints must be finite; fill or cut missing frames first")
+
+
+def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
+    """Return a ready lifter; see ``lifter.load_lifter``."""
+    is_name = str(name_or_path) in LIFTERS
+    path = checkpoints.find_checkpoint(str(name_or_path)) if is_name else Path(name_or_path)
+    weights = checkpoints.read_weights(path)
+    name, model = build_for(weights.tensors)
+    if is_name and name != name_or_path:
+        raise ValueError(f"{path} holds weights of {name}, expected {name_or_path}")
+    on = torch.device(device)
+    if on.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    chosen = scan.resolve_backend(backend, on)
+    for module in model.modules():
+        if hasattr(module, "scan_backend"):
+            module.scan_backend = chosen
+    normalization = weights.metadata.get("normalization", "picture")  # published weights: by picture width
+    unit = weights.metadata.get("unit", "normalized")
+    if normalization not in normalize.NORMALIZATIONS or unit not in ("m", "normalized"):
+        raise ValueError(f"{path} names normalization {normalization!r} and unit {unit!r}, which this version lacks")
+    provenance = {
+        "name": name,
+        "weights": checkpoints.summary(weights),
+        "normalization": normalization,
+        "unit": unit,
+        "fps": FPS,
+        "window": model.config.window,
+        "scan_backend": scan.describe(chosen),
+        "device": str(on),
+    }
+    return Lifter(
+        model.eval().requires_grad_(False).to(on), name, model.config.window, normalization, unit, on, provenance
+    )
+
+
+def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module]:
+    """Return (registry name, network) that a state dict fits strictly.
+
+    Raises:
+        ValueError: No known network has these keys and shapes; the text names the first differences.
+    """
+    module = importlib.import_module("lifter.models.posemamba")
+    config = module.config_of(tensors)
+    model = module.build(config)
+    expected = model.state_dict()
+    missing = [key for key in expected if key not in tensors]
+    unexpected = [key for key in tensors if key not in expected]
+    shapes = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
+    if missing or unexpected or shapes:
+        raise ValueError(
+            f"weights do not fit a PoseMamba of width {config.width} and depth {config.depth}: missing {missing[:3]}, "
+            f"unexpected {unexpected[:3]}, wrong shape {shapes[:3]}"
+        )
+    model.load_state_dict(tensors, strict=True)
+    size = (config.width, config.depth)
+    known = {(c.width, c.depth): name for name, s in LIFTERS.items() for c in [getattr(module, s.config)]}
+    return known.get(size, f"posemamba-d{size[0]}n{size[1]}"), model
+
+
+def lift(
+    lifter: Lifter,
+    sequences: list[Sequence2D],
+    *,
+    fov_degrees: float = normalize.DEFAULT_FOV_DEGREES,
+    use_flip: bool = True,
+    progress: Progress = lambda batches, total: batches,
+) -> list[np.ndarray]:
+    """Return root-relative joints (T, 17, 3) float32 per sequence, camera axes, on the frames of the sequence.
+
+    Windows of all sequences share batches. Keypoints are brought to 50 frames per second by linear interpolation (as in
+    training) and joints back to the frames' own times, so the frame rate of a clip does not change its motion.
+
+    Args:
+        lifter: From ``lifter.load_lifter``.
+        sequences: One per person and uninterrupted stretch.
+        fov_degrees: Assumed field of view along the longer side of the picture ("person" normalization only).
+        use_flip: Whether to average with the mirrored input (twice the work, smoother).
+        progress: Wraps the batches; gets them and their number.
+    """
+    if not sequences:
+        return []
+    plans, inputs, rotations = [], [], []
+    for sequence in sequences:
+        points = resample(coco17_to_h36m17(sequence.keypoints.astype(np.float64)), sequence.timestamps_s)
+        plan = Windows(len(points), lifter.window, int(lifter.window * OVERLAP))
+        windows = torch.from_numpy(plan.split(points)).float()  # (windows, 243, 17, 2) px
+        normalized, rotation = _normalized(lifter, windows, sequence, fov_degrees)
+        plans.append(plan)
+        inputs.append(normalized)
+        rotations.append(rotation)
+    joints = predict(lifter, torch.cat(inputs), use_flip, progress) @ torch.cat(rotations)[:, None]  # rows @ R = R^T x
+    lifted, first = [], 0
+    for sequence, plan in zip(sequences, plans, strict=True):
+        count = len(plan.starts)
+        merged = plan.merge(joints[first : first + count].numpy())
+        first += count
+        on_frames = resample_back(merged, sequence.timestamps_s)
+        lifted.append((on_frames - on_frames[:, :1]).astype(np.float32))
+    return lifted
+
+
+def _normalized(lifter: Lifter, points_px: Tensor, sequence: Sequence2D, fov: float) -> tuple[Tensor, Tensor]:
+    """Return network input (windows, T, 17, 2) and the rotations (windows, 3, 3) from camera to network axes."""
+    if lifter.normalization == "picture":
+        return normalize.to_picture(points_px, sequence.width, sequence.height), torch.eye(3).expand(len(points_px), 3, 3)
+    centre = torch.tensor([sequence.width / 2 - 0.5, sequence.height / 2 - 0.5])
+    return normalize.to_person((points_px - centre) / normalize.focal_px(sequence.width, sequence.height, fov))
+
+
+def predict(lifter: Lifter, inputs: Tensor, use_flip: bool, progress: Progress) -> Tensor:
+    """Return joints (windows, T, 17, 3) on the CPU; windows and their mirror images go through as one batch."""
+    outputs = []
+    with torch.inference_mode():
+        for batch in progress(inputs.split(WINDOWS_PER_BATCH), -(-len(inputs) // WINDOWS_PER_BATCH)):
+            both = torch.cat([batch, mirror(batch)]) if use_flip else batch
+            joints = lifter.model(both.to(lifter.device)).float().cpu()
+            if use_flip:
+                straight, flipped = joints.chunk(2)
+                joints = (straight + mirror(flipped)) / 2
+            outputs.append(joints)
+    return torch.cat(outputs)
+
+
+def mirror(points: Tensor) -> Tensor:
+    """Return points (..., 17, C) with x negated and left and right exchanged; its own inverse."""
+    flipped = points[..., list(H36M17.mirrored), :].clone()
+    flipped[..., 0] *= -1
+    return flipped
+
+
+def resample(points: np.ndarray, timestamps_s: np.ndarray, fps: float = FPS) -> np.ndarray:
+    """Return points (T, ...) at a constant rate over the same time, linearly interpolated; shape (T', ...)."""
+    duration = timestamps_s[-1] - timestamps_s[0]
+    count = int(np.ceil(duration * fps - 1e-6)) + 1
+    return _at(points, timestamps_s - timestamps_s[0], np.arange(count) / fps)
+
+
+def resample_back(points: np.ndarray, timestamps_s: np.ndarray, fps: float = FPS) -> np.ndarray:
+    """Return points (T', ...) of a constant rate at the given times, linearly interpolated; shape (T, ...)."""
+    return _at(points, np.arange(len(points)) / fps, timestamps_s - timestamps_s[0])
+
+
+def _at(points: np.ndarray, times: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return ``points`` (T, ...) given at ``times``, at the times ``wanted``; held constant beyond the ends."""
+    if len(points) == 1:
+        return np.repeat(points, len(wanted), axis=0)
+    right = np.clip(np.searchsorted(times, wanted, side="right"), 1, len(times) - 1)
+    before, after = times[right - 1], times[right]
+    weight = np.clip((wanted - before) / (after - before), 0, 1).reshape(-1, *[1] * (points.ndim - 1))
+    return points[right - 1] * (1 - weight) + points[right] * weight

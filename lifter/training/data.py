@@ -1,0 +1,328 @@
+"""Training windows out of recorded motion: varied bodies, virtual cameras, simulated COCO-17 detections.
+
+Everything works on whole batches of torch tensors, on the training device. Camera axes: x right, y down, z away.
+The simulated detections go through the very functions that inference uses (mapping, resampling by linear interpolation,
+normalization), so that both see the same input.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lifter import normalize
+from lifter.skeletons import COCO17, H36M17, coco17_to_h36m17
+from lifter.training.motion import FPS, MotionLibrary
+
+PARENTS = H36M17.parents
+NOMINAL_BONE_SUM = 3.99  # metres over the 16 bones: the mean of the recorded adults, who stand about 1.70 m tall
+NOMINAL_HEIGHT_M = 1.70
+UPPER_BODY = tuple(range(7, 17))
+
+
+def _descendants(joint: int) -> list[int]:
+    below = [child for child, parent in enumerate(PARENTS) if parent == joint]
+    return below + [deeper for child in below for deeper in _descendants(child)]
+
+
+# Joints that may be bent at random, and by how much (standard deviation, radians); everything below the joint turns.
+PIVOTS = tuple(
+    (H36M17.index(name), std, tuple(_descendants(H36M17.index(name))))
+    for name, std in (
+        ("spine", 0.35), ("thorax", 0.25), ("left_shoulder", 0.6), ("right_shoulder", 0.6), ("left_elbow", 0.6),
+        ("right_elbow", 0.6), ("left_hip", 0.45), ("right_hip", 0.45), ("left_knee", 0.35), ("right_knee", 0.35),
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How far training windows stray from the recordings; chances are per window.
+
+    Noise is in units of the person's size in the picture (longer side of the box, mean over the window).
+    """
+
+    speed: tuple[float, float] = (0.6, 1.6)
+    splice: float = 0.35  # upper body from another clip
+    bend: float = 0.35  # each pivot
+    tilt: float = 0.15  # whole body, up to 1.6 rad
+    bone_scale: float = 0.06
+    fov_degrees: tuple[float, float] = (28.0, 80.0)  # along the longer side of the picture
+    person_height: tuple[float, float] = (0.25, 0.85)  # of the picture's height
+    steep_camera: float = 0.25  # pitch from -0.5 to 1.1 rad instead of 0.08 +- 0.2
+    turning_camera: float = 0.3
+    joint_bias: float = 0.012
+    slow_jitter: tuple[float, float] = (0.006, 0.018)
+    white_jitter: float = 0.002
+    burst: float = 0.06  # each joint
+    burst_size: float = 0.12
+    swap: float = 0.05  # arms, and again legs
+    dropout: float = 0.15  # everything missing for some frames
+    low_rate: float = 0.6  # filmed at 10 to 60 fps instead of 50
+    normalization: str = "person"
+
+
+CLEAN = {"joint_bias": 0.0, "slow_jitter": (0.0, 0.0), "white_jitter": 0.0, "burst": 0.0, "swap": 0.0,
+         "dropout": 0.0, "low_rate": 0.0}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One training batch: ``inputs`` (B, T, 17, 2) normalized, ``joints`` (B, T, 17, 3) metres, pelvis at the origin."""
+
+    inputs: Tensor
+    joints: Tensor
+
+
+class Randomness:
+    """Random draws on one device from one generator."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self.device = torch.device(device)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, device=self.device, generator=self.generator)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, device=self.device, generator=self.generator)
+
+    def happens(self, chance: float, *shape: int) -> Tensor:
+        return torch.rand(*shape, device=self.device, generator=self.generator) < chance
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Return draws from low to high - 1."""
+        return torch.randint(low, high, shape, device=self.device, generator=self.generator)
+
+    def smooth(self, count: int, frames: int, *shape: int, knots_every: int = 20) -> Tensor:
+        """Return (count, frames, *shape) curves of unit variance at their knots, which lie about 0.4 s apart."""
+        knots = self.normal(count, frames // knots_every + 3, *shape)
+        place = torch.arange(frames, device=self.device) / knots_every + self.uniform(0, 1, count, 1)
+        floor = place.long()
+        weight = (1 - torch.cos((place - floor) * math.pi)) / 2
+        rows = torch.arange(count, device=self.device)[:, None]
+        return torch.lerp(knots[rows, floor], knots[rows, floor + 1], weight.view(*weight.shape, *[1] * len(shape)))
+
+
+def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Recipe, rng: Randomness) -> Batch:
+    """Return ``count`` windows of ``frames`` frames at 50 fps: motion -> body -> camera -> detections -> network input."""
+    world = vary_motion(library, count, frames, recipe, rng)  # (B, T, 17, 3)
+    camera, focal, picture = film(world, recipe, rng)  # (B, T, 17, 3), (B,), (B, 2)
+    coco = coco17_from_h36m17(camera)
+    pixels = focal[:, None, None, None] * coco[..., :2] / coco[..., 2:] + picture[:, None, None] / 2 - 0.5
+    detected = detect(pixels, recipe, rng)
+    points = coco17_to_h36m17(detected)
+    joints = camera - camera[:, :, :1]
+    if recipe.normalization == "picture":
+        return Batch(normalize.to_picture(points, *(x[:, None, None] for x in picture.unbind(-1))), joints)
+    assumed = picture.amax(-1) / 2 / math.tan(math.radians(normalize.DEFAULT_FOV_DEGREES) / 2)
+    rays = (points + 0.5 - picture[:, None, None] / 2) / assumed[:, None, None, None]
+    inputs, rotation = normalize.to_person(rays)
+    return Batch(inputs, joints @ rotation[:, None].mT)
+
+
+# ---------------------------------------------------------------------------------------------------- bodies
+
+
+def vary_motion(library: MotionLibrary, count: int, frames: int, recipe: Recipe, rng: Randomness) -> Tensor:
+    """Return (B, T, 17, 3) world joints: recorded motion, spliced, bent, tilted, resized, mirrored and turned."""
+    joints = library.draw(count, frames, recipe.speed, rng.generator)
+    other = library.draw(count, frames, recipe.speed, rng.generator)
+    joints = torch.where(rng.happens(recipe.splice, count)[:, None, None, None], _splice(joints, other), joints)
+    for joint, std, below in PIVOTS:
+        angle = rng.smooth(count, frames, 3) * std * rng.happens(recipe.bend, count)[:, None, None]
+        turned = joints[:, :, list(below)] - joints[:, :, joint : joint + 1]
+        joints[:, :, list(below)] = joints[:, :, joint : joint + 1] + turned @ rotation_matrix(angle).mT
+    joints = scale_bones(joints, 1 + recipe.bone_scale * rng.normal(count, 17).clamp(-2.5, 2.5))
+    pelvis = joints[:, :, :1]
+    tilt_axis = torch.nn.functional.pad(rng.normal(count, 1, 2), (0, 1))
+    tilt = torch.nn.functional.normalize(tilt_axis, dim=-1) * rng.uniform(0, 1.6, count, 1, 1)
+    tilt = tilt * rng.happens(recipe.tilt, count)[:, None, None]
+    yaw = torch.nn.functional.pad(rng.uniform(-math.pi, math.pi, count, 1, 1), (2, 0))
+    turn = rotation_matrix(yaw) @ rotation_matrix(tilt)  # (B, 1, 3, 3)
+    middle = pelvis[:, frames // 2 : frames // 2 + 1]
+    joints = (joints - pelvis) @ turn.mT + (pelvis - middle) @ rotation_matrix(yaw).mT
+    return torch.where(rng.happens(0.5, count)[:, None, None, None], mirror(joints), joints)
+
+
+def mirror(joints: Tensor) -> Tensor:
+    """Return joints (..., 17, C) with channel 0 negated and left and right exchanged; its own inverse."""
+    flipped = joints[..., list(H36M17.mirrored), :].clone()
+    flipped[..., 0] *= -1
+    return flipped
+
+
+def scale_bones(joints: Tensor, factors: Tensor) -> Tensor:
+    """Return joints (B, T, 17, 3) with every bone stretched by its child's factor (B, 17), then sized to the nominal adult.
+
+    Left and right get the factor of the left side. The root path is scaled by the same amount as the body.
+    """
+    factors = factors.clone()
+    for left, right in H36M17.left_right:
+        factors[:, right] = factors[:, left]
+    children = list(range(1, 17))
+    parents = [PARENTS[child] for child in children]
+    bones = (joints[:, :, children] - joints[:, :, parents]) * factors[:, None, 1:, None]  # (B, T, 16, 3)
+    size = NOMINAL_BONE_SUM / bones.norm(dim=-1).sum(-1).mean(-1)  # (B,)
+    placed = [joints[:, :, 0]]
+    for child in children:
+        placed.append(placed[PARENTS[child]] + bones[:, :, child - 1])
+    return torch.stack(placed, dim=2) * size[:, None, None, None]
+
+
+def _splice(joints: Tensor, other: Tensor) -> Tensor:
+    """Return ``joints`` with the upper body of ``other``, turned so that both pelvises face the same way."""
+
+    def heading(x: Tensor) -> Tensor:
+        hips = x[:, :, H36M17.index("left_hip")] - x[:, :, H36M17.index("right_hip")]
+        return torch.atan2(hips[..., 1], hips[..., 0])
+
+    angle = torch.nn.functional.pad((heading(joints) - heading(other))[..., None], (2, 0))  # (B, T, 3)
+    upper = list(UPPER_BODY)
+    spliced = joints.clone()
+    relative = other[:, :, upper] - other[:, :, :1]
+    spliced[:, :, upper] = joints[:, :, :1] + relative @ rotation_matrix(angle).mT
+    return spliced
+
+
+def rotation_matrix(vector: Tensor) -> Tensor:
+    """Return rotations (..., 3, 3) about ``vector`` (..., 3) by its length in radians (Rodrigues' formula)."""
+    angle = vector.norm(dim=-1).clamp(min=1e-8)[..., None, None]
+    x, y, z = (vector / angle[..., 0]).unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    return torch.eye(3, device=vector.device) + torch.sin(angle) * cross + (1 - torch.cos(angle)) * (cross @ cross)
+
+
+# --------------------------------------------------------------------------------------------------- cameras
+
+
+def film(world: Tensor, recipe: Recipe, rng: Randomness) -> tuple[Tensor, Tensor, Tensor]:
+    """Return camera joints (B, T, 17, 3), focal lengths (B,) in pixels and picture sizes (B, 2) width, height."""
+    count, frames = world.shape[:2]
+    shapes = torch.tensor([[1920, 1080], [1440, 1080], [1080, 1080], [1080, 1920]], device=rng.device).float()
+    picture = shapes[rng.integers(0, len(shapes), count)]
+    fov = torch.deg2rad(rng.uniform(*recipe.fov_degrees, count))
+    focal = picture.amax(-1) / 2 / torch.tan(fov / 2)
+    extent = (world.amax(2) - world.amin(2)).norm(dim=-1).mean(-1)  # diagonal of the body's box, (B,)
+    height = rng.uniform(*recipe.person_height, count) * picture[:, 1]
+    distance = focal * extent / height
+    steep = rng.happens(recipe.steep_camera, count)
+    pitch = torch.where(steep, rng.uniform(-0.5, 1.1, count), 0.08 + 0.2 * rng.normal(count))  # positive looks down
+    base = torch.tensor([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]], device=rng.device)  # world (z up) to a level camera
+    look = rotation_matrix(_about_x(pitch)) @ base  # (B, 3, 3)
+    off_centre = rng.uniform(-0.8, 0.8, count, 2) * (picture / 2 - 0.3 * height[:, None]).clamp(min=0) / focal[:, None]
+    aside = normalize.facing(off_centre).mT
+    roll = rotation_matrix(torch.nn.functional.pad(0.05 * rng.normal(count, 1), (2, 0)))
+    camera = world @ look[:, None].mT
+    camera = camera + torch.nn.functional.pad(distance[:, None], (2, 0))[:, None, None]
+    nearest = camera[..., 2].flatten(1).amin(1)
+    camera[..., 2] += (0.4 * extent - nearest).clamp(min=0)[:, None, None]  # nobody walks through the lens
+    pan = rng.smooth(count, frames, 1, knots_every=60) * 0.12 * rng.happens(recipe.turning_camera, count)[:, None, None]
+    turn = rotation_matrix(torch.nn.functional.pad(pan, (1, 1))) @ (roll @ aside)[:, None]  # (B, T, 3, 3)
+    camera = camera @ turn.mT
+    camera[..., 2] = camera[..., 2].clamp(min=0.2)
+    return camera, focal, picture
+
+
+def _about_x(angle: Tensor) -> Tensor:
+    return torch.nn.functional.pad(angle[..., None], (0, 2))
+
+
+# ------------------------------------------------------------------------------------------------ detections
+
+
+def coco17_from_h36m17(joints: Tensor) -> Tensor:
+    """Return COCO-17 points (..., 17, 3) of H36M-17 joints (..., 17, 3): limbs by name, a face built on the head.
+
+    The recordings have a point at nose level and one at the top of the head; eyes and ears are put at the places they
+    have in an adult skull.
+    """
+    thorax, nose, head = (joints[..., H36M17.index(name), :] for name in ("thorax", "nose", "head"))
+    unit = torch.nn.functional.normalize
+    up = unit(head - thorax, dim=-1)
+    front = nose - thorax
+    front = unit(front - (front * up).sum(-1, keepdim=True) * up, dim=-1)
+    left = torch.linalg.cross(up, front)
+    level = nose + 0.01 * up
+    face = {
+        "nose": nose + 0.05 * front,
+        "left_eye": level + 0.03 * front + 0.03 * up + 0.032 * left,
+        "right_eye": level + 0.03 * front + 0.03 * up - 0.032 * left,
+        "left_ear": level - 0.06 * front + 0.075 * left,
+        "right_ear": level - 0.06 * front - 0.075 * left,
+    }
+    points = [face[n] if n in face else joints[..., H36M17.index(n), :] for n in COCO17.names]
+    return torch.stack(points, dim=-2)
+
+
+def detect(pixels: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
+    """Return keypoints (B, T, 17, 2) px as a detector would give them: biased, jittery, sometimes swapped or missing."""
+    count, frames = pixels.shape[:2]
+    size = (pixels.amax(2) - pixels.amin(2)).amax(-1).mean(-1)[:, None, None, None]
+    bias = recipe.joint_bias * rng.normal(count, 1, 17, 2)
+    slow = torch.nn.functional.avg_pool1d(
+        rng.normal(count, 34, frames + 8), kernel_size=9, stride=1
+    ).transpose(1, 2).unflatten(-1, (17, 2)) * 3  # unit variance again  # fmt: skip
+    slow = slow * rng.uniform(*recipe.slow_jitter, count, 1, 1, 1)
+    white = recipe.white_jitter * rng.normal(count, frames, 17, 2)
+    noisy = pixels + size * (bias + slow + white)
+    bursts = _spans(rng, count, frames, 17, recipe.burst, 3, 20)[..., None]
+    noisy = noisy + size * recipe.burst_size * rng.normal(count, 1, 17, 2) * bursts
+    for part in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
+        swapped = _spans(rng, count, frames, 1, recipe.swap, 2, 15)[..., None]
+        order = list(range(17))
+        for name in part:
+            left, right = COCO17.index(f"left_{name}"), COCO17.index(f"right_{name}")
+            order[left], order[right] = right, left
+        noisy = torch.where(swapped, noisy[:, :, order], noisy)
+    noisy = _bridge(noisy, _spans(rng, count, frames, 1, recipe.dropout, 2, 12)[..., 0])
+    return _film_slower(noisy, recipe, rng)
+
+
+def _spans(rng: Randomness, count: int, frames: int, joints: int, chance: float, shortest: int, longest: int) -> Tensor:
+    """Return (B, T, joints) bool, True inside one random span of frames where ``chance`` strikes."""
+    start = rng.integers(-longest, frames, count, 1, joints)
+    length = rng.integers(shortest, longest + 1, count, 1, joints)
+    time = torch.arange(frames, device=rng.device)[None, :, None]
+    return (time >= start) & (time < start + length) & rng.happens(chance, count, 1, joints)
+
+
+def _bridge(keypoints: Tensor, missing: Tensor) -> Tensor:
+    """Return keypoints (B, T, 17, 2) with the one missing span of each window (B, T) bool interpolated linearly."""
+    frames = keypoints.shape[1]
+    time = torch.arange(frames, device=keypoints.device).expand_as(missing)
+    first = torch.where(missing, time, frames).amin(1, keepdim=True) - 1  # last frame seen before the gap
+    last = torch.where(missing, time, -1).amax(1, keepdim=True) + 1
+    before, after = torch.where(first < 0, last, first), torch.where(last >= frames, first, last)
+    before, after = before.clamp(0, frames - 1), after.clamp(0, frames - 1)
+    weight = ((time - first) / (last - first).clamp(min=1)).clamp(0, 1)[..., None, None]
+    rows = torch.arange(len(keypoints), device=keypoints.device)[:, None]
+    bridged = torch.lerp(keypoints[rows, before], keypoints[rows, after], weight)
+    return torch.where(missing[..., None, None], bridged, keypoints)
+
+
+def _film_slower(keypoints: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
+    """Return keypoints as filmed at a lower frame rate and interpolated back to 50 fps."""
+    count, frames = keypoints.shape[:2]
+    rates = torch.tensor([10.0, 15, 24, 25, 30, 30, 30, 60], device=rng.device)
+    rate = rates[rng.integers(0, len(rates), count)]
+    rate = torch.where(rng.happens(recipe.low_rate, count), rate, FPS)[:, None]
+    phase = rng.uniform(0, 1, count, 1)
+    time = torch.arange(frames, device=rng.device)[None]
+    slow = time * rate / FPS + phase
+    floor = slow.floor()
+    weight = (slow - floor)[..., None, None]
+
+    def at(place: Tensor) -> Tensor:  # the detector's answer at a moment of the slow film
+        moment = ((place - phase) * FPS / rate).clamp(0, frames - 1)
+        low = moment.long()
+        rows = torch.arange(count, device=rng.device)[:, None]
+        high = (low + 1).clamp(max=frames - 1)
+        return torch.lerp(keypoints[rows, low], keypoints[rows, high], (moment - low)[..., None, None])
+
+    filmed = torch.lerp(at(floor), at(floor + 1), weight)
+    return torch.where((rate == FPS)[..., None, None], keypoints, filmed)

@@ -1,0 +1,305 @@
+"""Trains a PoseMamba on recorded motion: bounded by minutes, resumable at any second, weights apart from optimizer state.
+
+Two recipes. ``full`` is the published one (all blocks from the start, long windows) for a GPU. ``laptop`` fits a CPU: it
+starts with a few blocks on short windows, where neighbouring frames repeat little, and grows. New blocks start as the
+identity (their last linear layers are zero, and the two shared norms keep scale 1 and offset 0 until the last stage, so
+that one more norm changes nothing): growing never loses what was learned.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lifter.models.posemamba import PoseMamba, PoseMambaConfig
+from lifter.training.data import Randomness, Recipe, make_batch
+from lifter.training.evaluate import validate
+from lifter.training.losses import LossWeights, pose_loss
+from lifter.training.motion import MotionLibrary, fingerprint
+
+GRADIENT_CLIP = 1.0
+WARM_UP_STEPS = 100
+SAVE_EVERY_S = 120.0
+GROWN_LAYERS = ("op.out_proj.weight", "mlp.fc2.weight", "mlp.fc2.bias")  # zero in a new block
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of a training run.
+
+    Attributes:
+        until: Fraction of the budget at which the stage ends.
+        depth: Block pairs in use; None means all.
+        shapes: (windows, frames) of the batches, drawn in turn at random.
+        norms_learn: Whether the two shared norms have free scale and offset.
+    """
+
+    until: float
+    depth: int | None
+    shapes: tuple[tuple[int, int], ...]
+    norms_learn: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A training recipe but for the data: stages, optimizer and loss."""
+
+    stages: tuple[Stage, ...]
+    learning_rate: float
+    weight_decay: float
+    ema: float
+    drop_path: float
+    decays_learn: bool  # False keeps A = -(1 ... 16), for which the compiled scan needs one exponential instead of 16
+    loss: LossWeights
+
+
+SCHEDULES = {
+    "laptop": Schedule(
+        stages=(
+            Stage(0.35, 2, ((32, 9),), False),
+            Stage(0.65, 3, ((40, 9), (14, 27), (14, 27)), False),
+            Stage(0.90, 3, ((14, 27), (5, 81), (2, 243)), False),
+            Stage(1.00, None, ((5, 81), (2, 243)), True),
+        ),
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        ema=0.998,
+        drop_path=0.0,
+        decays_learn=False,
+        loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+    ),
+    "full": Schedule(
+        stages=(
+            Stage(0.70, None, ((128, 27), (48, 81)), True),
+            Stage(1.00, None, ((48, 81), (16, 243)), True),
+        ),
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        ema=0.999,
+        drop_path=0.1,
+        decays_learn=False,
+        loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+    ),
+    "published": Schedule(
+        stages=(Stage(1.00, None, ((4, 243),), True),),
+        learning_rate=2e-4,
+        weight_decay=0.01,
+        ema=0.0,
+        drop_path=0.2,
+        decays_learn=True,
+        loss=LossWeights(),
+    ),
+}
+
+
+@dataclass(eq=False)
+class Training:
+    """Everything that changes during a run; ``state`` and ``restore`` make it survive an interruption."""
+
+    model: PoseMamba
+    ema: PoseMamba
+    optimizer: torch.optim.AdamW
+    step: int = 0
+    seconds: float = 0.0
+
+
+def train(
+    library: MotionLibrary,
+    held_out: MotionLibrary,
+    config: PoseMambaConfig,
+    folder: Path,
+    *,
+    minutes: float,
+    schedule: Schedule,
+    recipe: Recipe = Recipe(),
+    device: str = "cpu",
+    seed: int = 0,
+    command: str = "",
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train until ``minutes`` of training time are used up and return the last validation errors (mm).
+
+    Writes to ``folder``: ``state.pt`` (to resume), ``weights.safetensors`` (averaged weights with provenance in their
+    metadata), ``curve.csv``. A folder with a ``state.pt`` is continued.
+
+    Raises:
+        ValueError: The folder holds a run of another network size.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = Randomness(seed, device)
+    library, held_out = library.to(device), held_out.to(device)
+    budget = 60 * minutes
+    run = _restore(folder, config, schedule, rng) or _start(config, schedule, seed, device)
+    if run.step:
+        report(f"resumed at step {run.step}, {run.seconds / 60:.1f} minutes")
+    saved = run.seconds
+    losses: list[float] = []
+    while run.seconds < budget:
+        began = time.perf_counter()
+        stage = next(s for s in schedule.stages if run.seconds / budget < s.until)
+        _enter(run, stage, config, schedule)
+        losses.append(_step(run, stage, library, recipe, schedule, run.seconds / budget, rng))
+        run.step += 1
+        run.seconds += time.perf_counter() - began
+        if run.seconds - saved > SAVE_EVERY_S or run.seconds >= budget:
+            saved = run.seconds
+            errors = validate(run.ema, held_out, recipe)
+            row = {"step": run.step, "minutes": run.seconds / 60, "depth": run.model.config.depth,
+                   "loss": sum(losses) / len(losses), **errors}  # fmt: skip
+            losses = []
+            _save(run, config, schedule, folder, row, rng, provenance={
+                "command": command, "revision": git_revision(), "seed": seed, "device": device,
+                "training_minutes": round(run.seconds / 60, 1), "steps": run.step, "motion_sha256": fingerprint(library),
+                "motion_minutes": round(library.minutes, 1), "recipe": asdict(recipe), "schedule": asdict(schedule),
+            })  # fmt: skip
+            report(" ".join(f"{k} {v:.4g}" for k, v in row.items()))
+    return validate(run.ema, held_out, recipe)
+
+
+def _start(config: PoseMambaConfig, schedule: Schedule, seed: int, device: str) -> Training:
+    torch.manual_seed(seed)
+    depth = schedule.stages[0].depth or config.depth
+    model = PoseMamba(replace(config, depth=depth, drop_path=schedule.drop_path)).to(device)
+    nn.init.normal_(model.Spatial_pos_embed, std=0.02)
+    return _training(model, model.state_dict(), schedule)
+
+
+def _training(model: PoseMamba, ema: dict[str, Tensor], schedule: Schedule) -> Training:
+    device = model.Spatial_pos_embed.device
+    average = PoseMamba(model.config).to(device).eval().requires_grad_(False)
+    average.load_state_dict(ema)
+    if not schedule.decays_learn:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.endswith("A_logs"))
+    optimizer = torch.optim.AdamW(
+        [{"params": [p], "name": name} for name, p in model.named_parameters()],
+        lr=schedule.learning_rate, weight_decay=schedule.weight_decay,
+    )  # fmt: skip
+    return Training(model.train(), average, optimizer)
+
+
+def grow(model: PoseMamba, depth: int) -> PoseMamba:
+    """Return a deeper network that computes the same: new block pairs at the end start as the identity."""
+    grown = PoseMamba(replace(model.config, depth=depth)).to(model.Spatial_pos_embed.device)
+    kept = model.state_dict()
+    state = {
+        key: kept[key] if key in kept else torch.zeros_like(value) if key.endswith(GROWN_LAYERS) else value
+        for key, value in grown.state_dict().items()
+    }
+    grown.load_state_dict(state)
+    return grown
+
+
+def _enter(run: Training, stage: Stage, config: PoseMambaConfig, schedule: Schedule) -> None:
+    """Bring the network to the depth of ``stage`` (optimizer state of old blocks is kept) and free or freeze its norms."""
+    depth = stage.depth or config.depth
+    if depth > run.model.config.depth:
+        old = {g["name"]: run.optimizer.state.get(g["params"][0]) for g in run.optimizer.param_groups}
+        grown = _training(grow(run.model, depth), grow(run.ema, depth).state_dict(), schedule)
+        run.model, run.ema, run.optimizer = grown.model, grown.ema, grown.optimizer
+        for group in run.optimizer.param_groups:
+            if old.get(group["name"]):
+                run.optimizer.state[group["params"][0]] = old[group["name"]]
+    for norm in (run.model.Spatial_norm, run.model.Temporal_norm):
+        norm.requires_grad_(stage.norms_learn)
+
+
+def _step(run, stage: Stage, library, recipe: Recipe, schedule: Schedule, progress: float, rng: Randomness) -> float:
+    shape = int(rng.integers(0, len(stage.shapes), 1).item())
+    windows, frames = stage.shapes[shape]
+    first = int(rng.integers(0, run.model.config.window - frames + 1, 1).item())  # every embedding row learns
+    batch = make_batch(library, windows, frames, recipe, rng)
+    rate = schedule.learning_rate * min(1.0, (run.step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * progress)) / 2
+    for group in run.optimizer.param_groups:
+        group["lr"] = max(rate, 0.01 * schedule.learning_rate)
+    predicted = run.model(batch.inputs, first)
+    loss = pose_loss(predicted, batch.joints, schedule.loss)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_CLIP)
+    run.optimizer.step()
+    decay = min(schedule.ema, (run.step + 1) / (run.step + 10))
+    with torch.no_grad():
+        for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)
+    return float(loss.detach())
+
+
+def _save(run: Training, config, schedule, folder: Path, row: dict, rng: Randomness, provenance: dict) -> None:
+    state = {
+        "model": run.model.state_dict(),
+        "ema": run.ema.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "depth": run.model.config.depth,
+        "step": run.step,
+        "seconds": run.seconds,
+        "generator": rng.generator.get_state(),
+    }
+    part = folder / "state.pt.part"
+    torch.save(state, part)
+    part.replace(folder / "state.pt")
+    weights = grow(run.ema, config.depth) if run.ema.config.depth < config.depth else run.ema
+    metadata = {
+        "normalization": provenance["recipe"]["normalization"],
+        "unit": "m",
+        "fps": "50",
+        "validation_mm": json.dumps({k: round(v, 2) for k, v in row.items() if k.endswith(("p1", "p2"))}),
+        "training": json.dumps(provenance),
+    }
+    save_weights(weights.state_dict(), metadata, folder / "weights.safetensors")
+    curve = folder / "curve.csv"
+    is_new = not curve.exists()
+    with curve.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row.keys())
+        if is_new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.5g}" for k, v in row.items()})
+
+
+def save_weights(state: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Write a state dict with metadata as safetensors, under a temporary name until it is whole."""
+    part = path.with_name(path.name + ".part")
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part, metadata)
+    part.replace(path)
+
+
+def _restore(folder: Path, config: PoseMambaConfig, schedule: Schedule, rng: Randomness) -> Training | None:
+    if not (folder / "state.pt").exists():
+        return None
+    state = torch.load(folder / "state.pt", map_location=rng.device, weights_only=True)
+    width = state["model"]["Spatial_pos_embed"].shape[-1]
+    if width != config.width or state["depth"] > config.depth:
+        raise ValueError(
+            f"{folder} holds a run of width {width} and depth {state['depth']}, expected width {config.width} and depth "
+            f"up to {config.depth}; choose another folder"
+        )
+    model = PoseMamba(replace(config, depth=state["depth"], drop_path=schedule.drop_path)).to(rng.device)
+    model.load_state_dict(state["model"])
+    run = _training(model, state["ema"], schedule)
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.step, run.seconds = state["step"], state["seconds"]
+    rng.generator.set_state(state["generator"].cpu())
+    return run
+
+
+def git_revision() -> str:
+    """Return the commit of the code, with ``+`` if files differ from it; "unknown" outside a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=12"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.strip()
