@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ else:
 FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
 MANIFEST = FOLDER / "manifest.toml"
 NESTED_KEYS = ("model_pos", "model", "state_dict")  # where published training code keeps the weights
+# What torch.load was seen to raise for damaged files, text files and files that would have to run code.
+UNREADABLE = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, LookupError, OSError, TypeError,
+              AttributeError, AssertionError, ArithmeticError, MemoryError)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +109,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    scalar = np._core.multiarray.scalar if hasattr(np, "_core") else np.core.multiarray.scalar
+    scalar = np.float64(0).__reduce__()[0]  # its module has moved between NumPy 1 and 2
     admitted = [
         scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype,
         *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
@@ -113,7 +117,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         with torch.serialization.safe_globals(admitted):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
             f"{path} was not loaded: {reason[:200]} - expected plain tensors; a file that needs to run code is refused"

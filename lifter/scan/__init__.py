@@ -91,10 +91,20 @@ def selective_scan(
     """
     batch, channels, L = u.shape
     groups, N = B.shape[1], A.shape[-1]
-    expected = {"delta": (batch, channels, L), "A": (channels, N), "B": (batch, groups, N, L), "C": (batch, groups, N, L)}
-    for name, tensor in {"delta": delta, "A": A, "B": B, "C": C}.items():
-        if tuple(tensor.shape) != expected[name]:
-            raise ValueError(f"{name} must have shape {expected[name]} for u {tuple(u.shape)}, got {tuple(tensor.shape)}")
+    expected = {
+        "delta": (batch, channels, L),
+        "A": (channels, N),
+        "B": (batch, groups, N, L),
+        "C": (batch, groups, N, L),
+        "D": (channels,),
+        "delta_bias": (channels,),
+    }
+    given = {"delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias}
+    for name, tensor in given.items():
+        if tensor is not None and tuple(tensor.shape) != expected[name]:
+            raise ValueError(
+                f"{name} must have shape {expected[name]} for u {tuple(u.shape)}, got {tuple(tensor.shape)}"
+            )
     if channels % groups:
         raise ValueError(f"{channels} channels cannot be shared by {groups} groups")
     module = BACKENDS[resolve_backend(backend, u.device)]
@@ -138,6 +148,11 @@ def cross_scan(
     expected = [(batch, L, E)] * len(sources) + [(batch, L, width)] * len(sources)
     if K % len(sources) or shapes != expected:
         raise ValueError(f"sources and projections must have shapes {expected} for {K} walks, got {shapes}")
+    weights = {"dt_bias": dt_bias, "A": A, "D": D, "order": order}  # the compiled scan reads past what is too short
+    expected_weights = {"dt_bias": (K, E), "A": (K, E, A.shape[2]), "D": (K, E), "order": (K, L)}
+    for name, tensor in weights.items():
+        if tuple(tensor.shape) != expected_weights[name]:
+            raise ValueError(f"{name} must have shape {expected_weights[name]}, got {tuple(tensor.shape)}")
     module = BACKENDS[resolve_backend(backend, sources[0].device)]
     return module.cross_scan(sources, projections, dt_weight, dt_bias, A, D, order)
 
@@ -145,9 +160,10 @@ def cross_scan(
 @functools.lru_cache(maxsize=64)
 def grid_orders(T: int, J: int, device: str = "cpu") -> Tensor:
     """Return (4, T * J) int64: frame-major, joint-major, and both run backwards, over token index ``t * J + j``."""
-    frame_major = torch.arange(T * J, device=device)
-    joint_major = frame_major.view(T, J).T.reshape(-1)
-    return torch.stack([frame_major, joint_major, frame_major.flip(0), joint_major.flip(0)])
+    with torch.inference_mode(False):  # cached: made during inference, it could not be used in training later
+        frame_major = torch.arange(T * J, device=device)
+        joint_major = frame_major.view(T, J).T.reshape(-1)
+        return torch.stack([frame_major, joint_major, frame_major.flip(0), joint_major.flip(0)])
 
 
 def state_updates(T: int, J: int, E: int, N: int) -> int:
