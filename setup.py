@@ -1,4 +1,4 @@
-"""Builds the CPU scan kernel, once per instruction set; every build is optional (no compiler, no kernel, no failure)."""
+"""Builds the CPU scan kernel, once per instruction set; every build is optional: no compiler, no failure."""
 
 import platform
 import sys

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 
 from detectors.people import People
-from detectors.tracking import BODY, body_centre, body_size, is_possible_motion
+from detectors.tracking import BODY, MIRRORED, body_centre, body_size, motion_strain
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ LANDMARKS = {
     "left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
     "left_hip": 23, "right_hip": 24, "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28,
 }  # fmt: skip
-MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])  # left and right exchanged
 MODELS = ("pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite")
 MODEL_COMPLEXITY = 1  # "full", the only one inside the wheel; 0 and 2 would be downloaded
 
-PATIENCE_FRAMES = 24  # look for the main person this long before anybody else is accepted: 1 s at 25 fps
+PATIENCE_FRAMES = 30  # look for the main person this long before anybody else is accepted: 1 s at 30 fps
 LEFT_PATIENCE_FRAMES = 6  # ... and this long if he was about to leave the picture: the middle of his torso ...
 BORDER = 0.08  # ... was this near to its border [picture sizes]
 AUDIT_FRAMES = 12  # a fresh look at the tracked person this often (+2 ms per frame): drift onto furniture is smooth
+SUSPICIOUS_STRAIN = 0.5  # ... and at once after a motion this close to the possible: 1 % of frames, mostly drift
 MAX_STRIKES = 3  # audits in a row that must fail; a real person may fail one
 MAX_DISAGREEMENT = 0.12  # of two looks [body sizes]: measured below 0.04 on people, above 0.4 or nothing on furniture
 LOOKS = ((0.15, True), (0.25, False))  # (margin [body boxes], mirrored): tight, as a wide crop may show a neighbour
@@ -161,15 +161,18 @@ class Follower:
 
     def _is_main(self, seen: Body) -> bool:
         """Return whether the main person can have moved to ``seen`` since he was last found."""
+        return self._strain(seen) <= 1
+
+    def _strain(self, seen: Body) -> float:
         assert self._main is not None
-        return is_possible_motion(self._main.keypoints, seen.keypoints, self._missing + 1, self._drift)
+        return motion_strain(self._main.keypoints, seen.keypoints, self._missing + 1, self._drift)
 
     def _passes_audit(self, frame: np.ndarray, seen: Body) -> bool:
         """Return False once fresh looks in several frames in a row find nobody where the main person is tracked.
 
         A look that finds somebody else proves nothing: in a crowd, neighbours stand in the crop.
         """
-        self._unaudited += 1
+        self._unaudited += AUDIT_FRAMES if self._strain(seen) > SUSPICIOUS_STRAIN else 1
         if self._unaudited < AUDIT_FRAMES:
             return True
         looks = self._fresh_looks(frame, seen)

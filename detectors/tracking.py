@@ -1,4 +1,4 @@
-"""A sequence of ``People`` -> one ``Track`` per person: identity, gaps, single bad joints. No model, no video.
+"""A sequence of ``People`` -> one ``Track`` per person: identity, gaps, sides, single bad joints. No model, no video.
 
 Lengths are measured in body sizes (``body_size``), so that nothing depends on the resolution; times in frames.
 """
@@ -14,12 +14,17 @@ from detectors.people import NUM_KEYPOINTS, People, Track
 
 BODY = np.r_[0, 5:17]  # nose and the twelve limb joints; eyes and ears add nothing to place and size
 TORSO = np.array([5, 6, 11, 12])  # shoulders and hips
+MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])  # left and right exchanged
 
 # What a body can do from one frame to the next (the first number) and for every further frame unseen. Chosen for 10 fps
 # and hence generous at 60: on real clips, 10 to 30 fps, the 99th percentiles are shift 0.09, log size 0.2, pose 0.14.
 MAX_SHIFT, SHIFT_GROWTH, SHIFT_LIMIT = 0.35, 0.10, 1.5  # of the torso's middle [body sizes]; running at 10 fps: 0.33
 MAX_RESIZE, RESIZE_GROWTH, RESIZE_LIMIT = 0.50, 0.05, 1.0  # |log(size ratio)|; 0.5 is a factor of 1.65
 MAX_REPOSE, REPOSE_GROWTH, REPOSE_LIMIT = 0.30, 0.03, 0.6  # mean joint motion relative to the torso [body sizes]
+
+FLIP = 0.08  # mean joint motion that makes an exchange of sides worth a thought [body sizes]; a side view has less
+FLIP_RATIO = 0.5  # ... and one if the exchanged pose lies nearer than this times the motion: measured 0.1
+MAX_FLIP_FRAMES = 5  # no body turns round and back this fast at 25 fps; longer, either side could be the wrong one
 
 SPIKE = 0.35  # a joint away from its neighbours' line by this is 0.6 m: out and back, 6 m/s each way even at 10 fps
 SPIKE_RETURN = 0.10  # ... while the frames around it agree to this [body sizes]
@@ -40,8 +45,10 @@ def body_centre(keypoints: np.ndarray) -> np.ndarray:
     return keypoints[TORSO].mean(axis=0)
 
 
-def is_possible_motion(before: np.ndarray, after: np.ndarray, elapsed: int, drift: np.ndarray | None = None) -> bool:
-    """Return whether one body can get from one pose to another; if not, they are two bodies, or one is none.
+def motion_strain(before: np.ndarray, after: np.ndarray, elapsed: int, drift: np.ndarray | None = None) -> float:
+    """Return how hard it is for one body to get from one pose to another; 1 is the most that a body can.
+
+    Poses with left and right exchanged count as the same: detectors do that to the backs of people.
 
     Args:
         before: (17, 2) keypoints in px.
@@ -53,14 +60,24 @@ def is_possible_motion(before: np.ndarray, after: np.ndarray, elapsed: int, drif
     size = min(body_size(before), body_size(after))
     move = body_centre(after) - body_centre(before)
     going_on = move if drift is None else move - elapsed * drift
-    shift = min(np.linalg.norm(move), np.linalg.norm(going_on)) / size
+    shift = min(float(np.linalg.norm(move)), float(np.linalg.norm(going_on))) / size
     resize = abs(math.log(body_size(after) / body_size(before)))
-    repose = np.linalg.norm((after - before)[BODY] - move, axis=1).mean() / size
-    return bool(
-        shift <= min(MAX_SHIFT + SHIFT_GROWTH * extra, SHIFT_LIMIT)
-        and resize <= min(MAX_RESIZE + RESIZE_GROWTH * extra, RESIZE_LIMIT)
-        and repose <= min(MAX_REPOSE + REPOSE_GROWTH * extra, REPOSE_LIMIT)
+    repose = min(_mean_distance(before, pose - move) for pose in (after, after[MIRRORED])) / size
+    return max(
+        shift / min(MAX_SHIFT + SHIFT_GROWTH * extra, SHIFT_LIMIT),
+        resize / min(MAX_RESIZE + RESIZE_GROWTH * extra, RESIZE_LIMIT),
+        repose / min(MAX_REPOSE + REPOSE_GROWTH * extra, REPOSE_LIMIT),
     )
+
+
+def is_possible_motion(before: np.ndarray, after: np.ndarray, elapsed: int, drift: np.ndarray | None = None) -> bool:
+    """Return whether one body can do this (see ``motion_strain``); if not, they are two bodies, or one is none."""
+    return motion_strain(before, after, elapsed, drift) <= 1
+
+
+def _mean_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the mean distance [px] of nose and limbs of keypoints (17, 2)."""
+    return float(np.linalg.norm((first - second)[BODY], axis=1).mean())
 
 
 def build_tracks(people: list[People], max_gap_frames: int, min_track_frames: int) -> list[Track]:
@@ -70,6 +87,10 @@ def build_tracks(people: list[People], max_gap_frames: int, min_track_frames: in
     have moved to, the nearest first; a jump that no body can make, such as a cut to somebody else, starts a new track.
     After a longer absence place and size say nothing any more: whoever appears continues the track if the clip had
     one person so far (he left and came back), and is a new person otherwise.
+
+    Repairs, all of them inside observed stretches only: frames with left and right exchanged for a moment are exchanged
+    back (``_flips``); joints that jump away and back are interpolated and score 0 (``_spikes``); guessed joints between
+    confident ones are interpolated and keep their score (``_unseen_joints``). Clean motion passes unchanged.
 
     Args:
         people: One entry per frame of the video.
@@ -108,7 +129,7 @@ class _Sightings:
         last = self.keypoints[-1]
         if elapsed > max_gap_frames + 1 or not is_possible_motion(last, keypoints, elapsed, self._drift()):
             return math.inf
-        return float(np.linalg.norm((keypoints - last)[BODY], axis=1).mean() / body_size(last))
+        return _mean_distance(last, keypoints) / body_size(last)
 
     def _drift(self) -> np.ndarray | None:
         """Return the centre's motion (2,) [px per frame] between the last two sightings."""
@@ -166,6 +187,8 @@ def _to_track(person_id: int, seen: _Sightings, max_gap_frames: int) -> Track:
     observed = np.zeros(num_frames, np.bool_)
     keypoints[rows], scores[rows], observed[rows] = np.stack(seen.keypoints), np.stack(seen.scores), True
 
+    flipped = _flips(keypoints, observed)
+    keypoints[flipped], scores[flipped] = keypoints[flipped][:, MIRRORED], scores[flipped][:, MIRRORED]
     bad = _spikes(keypoints, observed)
     scores[bad] = 0
     bad |= _unseen_joints(scores, observed)
@@ -176,6 +199,32 @@ def _to_track(person_id: int, seen: _Sightings, max_gap_frames: int) -> Track:
         valid[start:stop] = stop - start <= max_gap_frames
     frames = np.arange(first, first + num_frames, dtype=np.int64)
     return Track(person_id, frames, keypoints, scores, observed, valid)
+
+
+def _flips(keypoints: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return (T,) bool: short runs of frames that begin and end with left and right of the whole body exchanged.
+
+    Shortest runs first, and only where both neighbours last longer or as long: they are right.
+    """
+    flipped = np.zeros(len(keypoints), np.bool_)
+    for start, stop in _runs(observed):
+        bounds = [t for t in range(start + 1, stop) if _is_flip(keypoints[t - 1], keypoints[t])]
+        bounds = [start, *bounds, stop]
+        while len(bounds) > 3:
+            lengths = np.diff(bounds)
+            shortest = 1 + int(np.argmin(lengths[1:-1]))  # the first and the last run have one neighbour only
+            first, last = bounds[shortest : shortest + 2]
+            if lengths[shortest] > min(MAX_FLIP_FRAMES, lengths[shortest - 1], lengths[shortest + 1]):
+                break
+            flipped[first:last] = ~flipped[first:last]
+            del bounds[shortest : shortest + 2]
+    return flipped
+
+
+def _is_flip(before: np.ndarray, after: np.ndarray) -> bool:
+    """Return whether left and right changed places from one frame to the next; keypoints (17, 2)."""
+    straight, exchanged = _mean_distance(before, after), _mean_distance(before, after[MIRRORED])
+    return straight > FLIP * body_size(before) and exchanged < FLIP_RATIO * straight
 
 
 def _spikes(keypoints: np.ndarray, observed: np.ndarray) -> np.ndarray:

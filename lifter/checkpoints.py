@@ -110,7 +110,7 @@ def read_weights(path: Path) -> Weights:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     scalar = np.float64(0).__reduce__()[0]  # its module has moved between NumPy 1 and 2
-    admitted = [
+    admitted: list[Any] = [
         scalar, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype,
         *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
     ]  # fmt: skip

@@ -74,16 +74,14 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     is_name = str(name_or_path) in LIFTERS
     path = checkpoints.find_checkpoint(str(name_or_path)) if is_name else Path(name_or_path)
     weights = checkpoints.read_weights(path)
-    name, model = build_for(weights.tensors)
+    name, model, window = build_for(weights.tensors)
     if is_name and name != name_or_path:
         raise ValueError(f"{path} holds weights of {name}, expected {name_or_path}")
     on = torch.device(device)
     if on.type == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu")
     chosen = scan.resolve_backend(backend, on)
-    for module in model.modules():
-        if hasattr(module, "scan_backend"):
-            module.scan_backend = chosen
+    scan.use_backend(model, chosen)
     normalization = weights.metadata.get("normalization", "picture")  # published weights: by picture width
     unit = weights.metadata.get("unit", "normalized")
     if normalization not in normalize.NORMALIZATIONS or unit not in ("m", "normalized"):
@@ -94,17 +92,15 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
         "normalization": normalization,
         "unit": unit,
         "fps": FPS,
-        "window": model.config.window,
+        "window": window,
         "scan_backend": scan.describe(chosen),
         "device": str(on),
     }
-    return Lifter(
-        model.eval().requires_grad_(False).to(on), name, model.config.window, normalization, unit, on, provenance
-    )
+    return Lifter(model.eval().requires_grad_(False).to(on), name, window, normalization, unit, on, provenance)
 
 
-def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module]:
-    """Return (registry name, network) that a state dict fits strictly.
+def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
+    """Return (registry name, network, frames per window) that a state dict fits strictly.
 
     Raises:
         ValueError: No known network has these keys and shapes; the text names the first differences.
@@ -124,7 +120,7 @@ def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module]:
     model.load_state_dict(tensors, strict=True)
     size = (config.width, config.depth)
     known = {(c.width, c.depth): name for name, s in LIFTERS.items() for c in [getattr(module, s.config)]}
-    return known.get(size, f"posemamba-d{size[0]}n{size[1]}"), model
+    return known.get(size, f"posemamba-d{size[0]}n{size[1]}"), model, config.window
 
 
 def lift(
@@ -169,10 +165,19 @@ def lift(
     return lifted
 
 
+def seams_s(timestamps_s: np.ndarray, window: int) -> np.ndarray:
+    """Return the times [s] at which a window begins or ends inside a sequence with these timestamps (T,)."""
+    count = int(np.ceil((timestamps_s[-1] - timestamps_s[0]) * FPS - 1e-6)) + 1
+    starts = Windows(count, window, int(window * OVERLAP)).starts
+    return timestamps_s[0] + np.sort(np.concatenate([starts[1:], starts[:-1] + window])) / FPS
+
+
 def _normalized(lifter: Lifter, points_px: Tensor, sequence: Sequence2D, fov: float) -> tuple[Tensor, Tensor]:
     """Return network input (windows, T, 17, 2) and the rotations (windows, 3, 3) from camera to network axes."""
     if lifter.normalization == "picture":
-        return normalize.to_picture(points_px, sequence.width, sequence.height), torch.eye(3).expand(len(points_px), 3, 3)
+        return normalize.to_picture(points_px, sequence.width, sequence.height), torch.eye(3).expand(
+            len(points_px), 3, 3
+        )
     centre = torch.tensor([sequence.width / 2 - 0.5, sequence.height / 2 - 0.5])
     return normalize.to_person((points_px - centre) / normalize.focal_px(sequence.width, sequence.height, fov))
 

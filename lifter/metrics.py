@@ -15,7 +15,7 @@ def root_relative(joints: np.ndarray) -> np.ndarray:
 
 
 def mpjpe(predicted: np.ndarray, truth: np.ndarray, joints: tuple[int, ...] | None = None) -> np.ndarray:
-    """Return the mean distance per frame (T,) in mm of root-relative joints (T, 17, 3); ``joints`` picks some of them."""
+    """Return the mean distance per frame (T,) in mm of root-relative joints (T, 17, 3); ``joints`` picks some."""
     distance = np.linalg.norm(root_relative(predicted) - root_relative(truth), axis=-1)
     return MM * distance[:, list(joints) if joints else slice(None)].mean(-1)
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 NORMALIZATIONS = ("person", "picture")
-DEFAULT_FOV_DEGREES = 55.0  # along the longer side of the picture; between phone main cameras (60-68) and portrait lenses
+DEFAULT_FOV_DEGREES = (
+    55.0  # along the longer side of the picture; between phone main cameras (60-68) and portrait lenses
+)
 
 
 def focal_px(width: float, height: float, fov_degrees: float) -> float:
@@ -40,8 +42,8 @@ def to_person(rays: Tensor) -> tuple[Tensor, Tensor]:
     """Return a window seen by a camera turned to face the person, in units of the person's size.
 
     Where somebody stands in the picture changes how the body is seen: turned by the angle of the viewing ray. Here the
-    window's mean ray becomes the optical axis, so that the network always sees a person in the middle of the picture, and
-    its answer is turned back by the same rotation.
+    window's mean ray becomes the optical axis, so that the network always sees a person in the middle of the picture,
+    and its answer is turned back by the same rotation.
 
     Args:
         rays: (..., T, J, 2) points on the plane z = 1: (x - centre) / focal length.

@@ -63,6 +63,10 @@ H36M17 = Skeleton(
     left_right=((4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)),
 )  # fmt: skip
 
+# The adult that every training window is scaled to, so that the network never has to guess body size.
+NOMINAL_BONE_SUM_M = 3.99  # over the 16 bones of H36M17: the mean of the recorded adults ...
+NOMINAL_HEIGHT_M = 1.70  # ... who stand about this tall
+
 LIMB_JOINTS = tuple(H36M17.index(f"{side}_{part}") for side in ("right", "left")
                     for part in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist"))  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -48,7 +49,7 @@ class Windows:
         starts, length = self.starts, min(self.window, self.num_frames)
         weights = np.zeros((len(starts), self.window))
         weights[:, :length] = 1.0
-        for left, (first, second) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        for left, (first, second) in enumerate(pairwise(starts)):
             shared = first + self.window - second
             ramp = (np.arange(shared) + 0.5) / shared
             weights[left, self.window - shared :] *= 1 - ramp

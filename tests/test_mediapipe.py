@@ -19,7 +19,6 @@ from detectors.mediapipe import (
     LANDMARKS,
     LEFT_PATIENCE_FRAMES,
     MAX_STRIKES,
-    MIRRORED,
     PATIENCE_FRAMES,
     Body,
     CutDetector,
@@ -27,6 +26,7 @@ from detectors.mediapipe import (
     to_body,
     to_people,
 )
+from detectors.tracking import MIRRORED
 from lifter.skeletons import COCO17
 
 ROOT = Path(__file__).parents[1]
@@ -151,6 +151,13 @@ def test_drift_onto_furniture_ends_at_the_audit():
     found, follower = follow(ScriptedEyes([person] * num_frames, [[person]] + [[]] * (num_frames - 1)))
     assert follower.events["ghost"] == 1
     assert found[AUDIT_FRAMES + MAX_STRIKES - 1] is None
+
+
+def test_suspicious_motion_is_audited_at_once():
+    eyes = ScriptedEyes([body(300), body(300 + 0.25 * PERSON_PX), body(300 + 0.25 * PERSON_PX)])
+    found, _ = follow(eyes)
+    assert found == [300, 340, 340]
+    assert eyes.num_looks == 2  # the welcome and the second frame
 
 
 def test_neighbour_in_the_crop_does_not_make_a_ghost():

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from detectors.people import People
 from detectors.tracking import (
+    MAX_FLIP_FRAMES,
     MAX_SHIFT,
+    MIRRORED,
     SPIKE,
     UNSEEN_SCORE,
     body_centre,
@@ -128,6 +130,23 @@ def test_ids_count_only_kept_tracks_in_order_of_appearance():
     tracks = build_tracks(clip, 1, 2)
     assert [track.person_id for track in tracks] == [0, 1]
     assert [int(track.frames[0]) for track in tracks] == [1, 2]
+
+
+@pytest.mark.parametrize("starts", [[4], [4, 11]])
+def test_sides_exchanged_for_a_moment_are_exchanged_back(starts):
+    truth = [standing(100 + 2 * t) for t in range(18)]
+    clip = [pose.copy() for pose in truth]
+    for start in starts:
+        for t in range(start, start + 3):
+            clip[t] = clip[t][MIRRORED]
+    (track,) = build_tracks([people(pose) for pose in clip], 2, 1)
+    np.testing.assert_array_equal(track.keypoints, truth)
+
+
+def test_sides_that_stay_exchanged_are_left_alone():
+    clip = [standing(100)] * 5 + [standing(100)[MIRRORED]] * (MAX_FLIP_FRAMES + 1) + [standing(100)] * 5
+    (track,) = build_tracks([people(pose) for pose in clip], 2, 1)
+    np.testing.assert_array_equal(track.keypoints, clip)
 
 
 @pytest.mark.parametrize("length", [1, 2])

@@ -1,0 +1,1 @@
+"""Networks that lift 2D keypoints to 3D joints, one architecture per file."""

@@ -1,9 +1,10 @@
 """PoseMamba: 2D keypoint windows to 3D joints with selective scans over the whole (frame, joint) grid.
 
 Keys, shapes and numbers are those of the published network, so that its checkpoints load as they are.
-Source: Huang et al., "PoseMamba: Monocular 3D Human Pose Estimation with Bidirectional Global-Local Spatio-Temporal State
-Space Model", 2024 / nankingjing/PoseMamba@2ec3737. Different from it: activations stay token-major, the four directions
-are index maps inside one scan, and the limb term passes its true gradient (the original's hand-written backward drops it).
+Source: Huang et al., "PoseMamba: Monocular 3D Human Pose Estimation with Bidirectional Global-Local Spatio-Temporal
+State Space Model", 2024 / nankingjing/PoseMamba@2ec3737. Different from it: activations stay token-major, the four
+directions are index maps inside one scan, and the limb term passes its true gradient (the original's hand-written
+backward drops it).
 
 Symbols: B windows, T frames, J = 17 joints, d model width, E = 2 d inner width, R = ceil(d / 16) rank of the step
 projection, N = 16 states, K = 4 scan directions.
@@ -24,8 +25,8 @@ NUM_JOINTS = 17
 NUM_STATES = 16
 NUM_DIRECTIONS = 4
 WINDOW = 243
-# What the published code adds to each joint before its frame-major scans: root, right leg, left leg, left arm, right arm as
-# a list by position, used as an index table. It is no parent table and must be exactly this for the weights to fit.
+# What the published code adds to each joint before its frame-major scans: root, right leg, left leg, left arm, right
+# arm as a list by position, used as an index table. It is no parent table; the weights fit only exactly this.
 LIMB_SOURCE = (0, 0, 1, 2, 3, 0, 4, 5, 6, 8, 11, 12, 13, 8, 14, 15, 16)
 
 
@@ -151,8 +152,8 @@ class PoseMamba(nn.Module):
 
         Args:
             keypoints: H36M-17 points in the normalization that the weights were trained with.
-            first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so that
-                every row learns.
+            first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so
+                that every row learns.
 
         Raises:
             ValueError: Wrong shape, or more frames than the window holds.
@@ -185,7 +186,9 @@ def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
         depth = 1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks."))
     except (KeyError, ValueError) as error:
         keys = ", ".join(list(state_dict)[:3])
-        raise ValueError(f"no PoseMamba weights: expected keys such as STEblocks.0.norm.weight, found {keys}") from error
+        raise ValueError(
+            f"no PoseMamba weights: expected keys such as STEblocks.0.norm.weight, found {keys}"
+        ) from error
     return PoseMambaConfig(width=d, depth=depth, window=window)
 
 

@@ -1,19 +1,18 @@
 """The one door to the selective scan: ``selective_scan`` and ``cross_scan``, whatever runs them underneath.
 
-Backends, first usable one wins under ``backend="auto"``: ``cpu`` (compiled C++, AVX-512, AVX2 or portable), ``torch`` (a
-time-major loop, needs nothing), ``reference`` (the definition; never chosen by itself).
+Backends, first usable one wins under ``backend="auto"``: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``torch``
+(a time-major loop, needs nothing), ``reference`` (the definition; never chosen by itself).
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import math
 from collections.abc import Sequence
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lifter.scan import cpu, reference, torch_loop
 
@@ -51,6 +50,13 @@ def _first_usable(device: str) -> str:
     skipped = "; ".join(f"{other}: {reason}" for other, reason in reasons.items() if reason)
     log.info("scan backend on %s: %s%s", device, describe(name), f" ({skipped})" if skipped else "")
     return name
+
+
+def use_backend(model: nn.Module, backend: str) -> None:
+    """Let every scan inside ``model`` run on ``backend``."""
+    for module in model.modules():
+        if hasattr(module, "scan_backend"):
+            module.scan_backend = backend  # type: ignore[assignment]
 
 
 def describe(backend: str) -> str:
@@ -164,8 +170,3 @@ def grid_orders(T: int, J: int, device: str = "cpu") -> Tensor:
         frame_major = torch.arange(T * J, device=device)
         joint_major = frame_major.view(T, J).T.reshape(-1)
         return torch.stack([frame_major, joint_major, frame_major.flip(0), joint_major.flip(0)])
-
-
-def state_updates(T: int, J: int, E: int, N: int) -> int:
-    """Return the number of state updates of one four-direction scan over a (T, J) grid."""
-    return math.prod((4, T, J, E, N))

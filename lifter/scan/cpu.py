@@ -1,4 +1,4 @@
-"""The compiled CPU scan: loads ``kernel.cpp`` at the widest instruction set of this machine and wraps it for autograd."""
+"""The compiled CPU scan: ``kernel.cpp`` at the widest instruction set of this machine, wrapped for autograd."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 CHANNEL_MULTIPLE = 16  # channels are padded to a multiple of the widest vector
 _POINTERS = (
-    "source proj delta order A2 dt_weight dt_bias D y checkpoints "
-    "dy dsource dproj ddelta dA2 ddt_weight ddt_bias dD"
-).split()  # fmt: skip
+    "source", "proj", "delta", "order", "A2", "dt_weight", "dt_bias", "D", "y", "checkpoints",
+    "dy", "dsource", "dproj", "ddelta", "dA2", "ddt_weight", "ddt_bias", "dD",
+)  # fmt: skip
 
 
 class _Direction(ctypes.Structure):
@@ -120,7 +120,9 @@ class _Scan(torch.autograd.Function):
         weights = [
             _padded(dt_weight.transpose(1, 2), pad),  # (K, R, E)
             _padded(dt_bias, pad),
-            _padded(torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e), pad),  # (K,16,E)
+            _padded(
+                torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e), pad
+            ),  # (K,16,E)
             _padded(D, pad),
         ]
         B, L, padded = sources[0].shape
@@ -144,7 +146,7 @@ class _Scan(torch.autograd.Function):
         n = layout.num_sources
         sources, projections, deltas = rest[:n], rest[n : 2 * n], rest[2 * n :]
         B, L, padded = sources[0].shape
-        dys = [_padded(dy, padded - E) for dy in dys]
+        dys_padded = [_padded(dy, padded - E) for dy in dys]
         dsources = [torch.zeros_like(x) for x in sources]
         dprojections = [torch.empty_like(x) for x in projections]
         ddeltas = [torch.empty_like(x) for x in deltas]
@@ -153,7 +155,7 @@ class _Scan(torch.autograd.Function):
         for k, direction in enumerate(directions):
             source, slot = k % n, k // n
             direction.checkpoints = checkpoints[k].data_ptr()
-            direction.dy = dys[k % len(dys)].data_ptr()
+            direction.dy = dys_padded[k % len(dys_padded)].data_ptr()
             direction.dsource = dsources[source].data_ptr()
             direction.dproj = dprojections[source].data_ptr() + 4 * slot * (layout.R + 32)
             direction.ddelta = ddeltas[source].data_ptr() if deltas else 0
@@ -161,13 +163,11 @@ class _Scan(torch.autograd.Function):
                 setattr(direction, name, gradient[k].data_ptr())
             if not ctx.needs_input_grad[4]:
                 direction.dA2 = 0
-        layout.library.scan_backward(
-            ctypes.byref(directions), layout.K, n, B, L, padded, torch.get_num_threads()
-        )
+        layout.library.scan_backward(ctypes.byref(directions), layout.K, n, B, L, padded, torch.get_num_threads())
         ddt_weight, ddt_bias, dA, dD = (gradient.sum(1)[..., :E] for gradient in dweights)
-        dA = dA[:, : layout.N].transpose(1, 2) if ctx.needs_input_grad[4] else None
         return (
-            None, None, ddt_weight.transpose(1, 2), ddt_bias, dA, dD,
+            None, None, ddt_weight.transpose(1, 2), ddt_bias,
+            dA[:, : layout.N].transpose(1, 2) if ctx.needs_input_grad[4] else None, dD,
             *(x[..., :E] for x in dsources),
             *(_unpadded_gates(x, layout.R, layout.N) for x in dprojections),
             *(x[..., :E] for x in ddeltas),

@@ -1,8 +1,8 @@
-"""The definition of the selective scan: sequential, fp32, one line per equation, differentiable. Never changed for speed.
+"""The definition of the selective scan: sequential, one line per equation, differentiable. Never changed for speed.
 
 Symbols: B batch, D channels, L scan length, N states, G groups of channels sharing input and output gates.
-Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, equations 2 and 4, with the
-Euler step ``delta * B`` that all Mamba code uses instead of the exact zero-order hold.
+Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces", 2023, equations 2 and 4, with
+the Euler step ``delta * B`` that all Mamba code uses instead of the exact zero-order hold.
 """
 
 from __future__ import annotations

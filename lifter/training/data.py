@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lifter import normalize
-from lifter.skeletons import COCO17, H36M17, coco17_to_h36m17
+from lifter.skeletons import COCO17, H36M17, NOMINAL_BONE_SUM_M, coco17_to_h36m17
 from lifter.training.motion import FPS, MotionLibrary
 
 PARENTS = H36M17.parents
-NOMINAL_BONE_SUM = 3.99  # metres over the 16 bones: the mean of the recorded adults, who stand about 1.70 m tall
-NOMINAL_HEIGHT_M = 1.70
 UPPER_BODY = tuple(range(7, 17))
 
 
@@ -65,13 +64,13 @@ class Recipe:
     normalization: str = "person"
 
 
-CLEAN = {"joint_bias": 0.0, "slow_jitter": (0.0, 0.0), "white_jitter": 0.0, "burst": 0.0, "swap": 0.0,
+CLEAN: dict[str, Any] = {"joint_bias": 0.0, "slow_jitter": (0.0, 0.0), "white_jitter": 0.0, "burst": 0.0, "swap": 0.0,
          "dropout": 0.0, "low_rate": 0.0}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One training batch: ``inputs`` (B, T, 17, 2) normalized, ``joints`` (B, T, 17, 3) metres, pelvis at the origin."""
+    """One batch: ``inputs`` (B, T, 17, 2) normalized, ``joints`` (B, T, 17, 3) metres, pelvis at the origin."""
 
     inputs: Tensor
     joints: Tensor
@@ -85,12 +84,15 @@ class Randomness:
         self.device = torch.device(device)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Return draws from [low, high)."""
         return low + (high - low) * torch.rand(*shape, device=self.device, generator=self.generator)
 
     def normal(self, *shape: int) -> Tensor:
+        """Return standard normal draws."""
         return torch.randn(*shape, device=self.device, generator=self.generator)
 
     def happens(self, chance: float, *shape: int) -> Tensor:
+        """Return True with probability ``chance``."""
         return torch.rand(*shape, device=self.device, generator=self.generator) < chance
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
@@ -108,7 +110,7 @@ class Randomness:
 
 
 def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Recipe, rng: Randomness) -> Batch:
-    """Return ``count`` windows of ``frames`` frames at 50 fps: motion -> body -> camera -> detections -> network input."""
+    """Return ``count`` windows of ``frames`` frames at 50 fps: motion -> body -> camera -> detections -> input."""
     world = vary_motion(library, count, frames, recipe, rng)  # (B, T, 17, 3)
     camera, focal, picture = film(world, recipe, rng)  # (B, T, 17, 3), (B,), (B, 2)
     coco = coco17_from_h36m17(camera)
@@ -156,7 +158,7 @@ def mirror(joints: Tensor) -> Tensor:
 
 
 def scale_bones(joints: Tensor, factors: Tensor) -> Tensor:
-    """Return joints (B, T, 17, 3) with every bone stretched by its child's factor (B, 17), then sized to the nominal adult.
+    """Return joints (B, T, 17, 3) with bones stretched by their child's factor (B, 17), sized to the nominal adult.
 
     Left and right get the factor of the left side. The root path is scaled by the same amount as the body.
     """
@@ -166,7 +168,7 @@ def scale_bones(joints: Tensor, factors: Tensor) -> Tensor:
     children = list(range(1, 17))
     parents = [PARENTS[child] for child in children]
     bones = (joints[:, :, children] - joints[:, :, parents]) * factors[:, None, 1:, None]  # (B, T, 16, 3)
-    size = NOMINAL_BONE_SUM / bones.norm(dim=-1).sum(-1).mean(-1)  # (B,)
+    size = NOMINAL_BONE_SUM_M / bones.norm(dim=-1).sum(-1).mean(-1)  # (B,)
     placed = [joints[:, :, 0]]
     for child in children:
         placed.append(placed[PARENTS[child]] + bones[:, :, child - 1])
@@ -260,7 +262,7 @@ def coco17_from_h36m17(joints: Tensor) -> Tensor:
 
 
 def detect(pixels: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
-    """Return keypoints (B, T, 17, 2) px as a detector would give them: biased, jittery, sometimes swapped or missing."""
+    """Return keypoints (B, T, 17, 2) px as a detector gives them: biased, jittery, sometimes swapped or missing."""
     count, frames = pixels.shape[:2]
     size = (pixels.amax(2) - pixels.amin(2)).amax(-1).mean(-1)[:, None, None, None]
     bias = recipe.joint_bias * rng.normal(count, 1, 17, 2)

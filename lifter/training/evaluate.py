@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from lifter.metrics import p_mpjpe, scaled_mpjpe
-from lifter.models.posemamba import PoseMamba
 from lifter.skeletons import LIMB_JOINTS
 from lifter.training.data import CLEAN, Randomness, Recipe, make_batch
 from lifter.training.motion import MotionLibrary
@@ -16,11 +16,11 @@ FRAMES = 81
 WINDOWS_PER_BATCH = 16
 
 
-def validate(model: PoseMamba, library: MotionLibrary, recipe: Recipe, windows: int = 48) -> dict[str, float]:
+def validate(model: nn.Module, library: MotionLibrary, recipe: Recipe, windows: int = 48) -> dict[str, float]:
     """Return mean errors in mm over the 12 limb joints: keys ``clean_p1``, ``clean_p2``, ``noisy_p1``, ``noisy_p2``.
 
-    P1 is root-relative after one scale per window, P2 after Procrustes alignment per frame. The same windows, cameras and
-    noise every time; nothing is spliced, bent or tilted.
+    P1 is root-relative after one scale per window, P2 after Procrustes alignment per frame. The same windows, cameras
+    and noise every time; nothing is spliced, bent or tilted.
     """
     still = replace(recipe, speed=(1.0, 1.0), splice=0.0, bend=0.0, tilt=0.0, bone_scale=0.03)
     errors = {}

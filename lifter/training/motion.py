@@ -58,8 +58,8 @@ class MotionLibrary:
 
     def to(self, device: torch.device | str) -> MotionLibrary:
         """Return the library with its tensors on ``device``."""
-        tensors = (x.to(device) for x in (self.joints, self.starts, self.lengths))
-        return MotionLibrary(*tensors, self.names, self.weights.to(device))
+        joints, starts, lengths = (x.to(device) for x in (self.joints, self.starts, self.lengths))
+        return MotionLibrary(joints, starts, lengths, self.names, self.weights.to(device))
 
     def draw(self, count: int, frames: int, speed: tuple[float, float], generator: torch.Generator) -> Tensor:
         """Return (count, frames, 17, 3) windows from random clips at random places, played at a random speed.
@@ -91,7 +91,7 @@ def load_motion(folder: Path, split: str) -> MotionLibrary:
         ValueError: A file at another frame rate.
     """
     files = sorted(Path(folder).rglob("*.npz"))
-    joints, lengths, names, weights = [], [], [], []
+    joints, lengths, names = [], [], []
     for file in files:
         with np.load(file, allow_pickle=False) as npz:
             if float(npz["fps"]) != FPS:
@@ -143,11 +143,6 @@ def _group_of(file: str) -> int:
 
 def fingerprint(library: MotionLibrary) -> str:
     """Return the SHA-256 of the library's joints and clip names, for the provenance of trained weights."""
-    digest = hashlib.sha256(self_bytes(library.joints))
+    digest = hashlib.sha256(library.joints.cpu().numpy().tobytes())
     digest.update("\n".join(library.names).encode())
     return digest.hexdigest()
-
-
-def self_bytes(tensor: Tensor) -> bytes:
-    """Return the raw bytes of a tensor."""
-    return tensor.cpu().contiguous().numpy().tobytes()

@@ -1,9 +1,9 @@
-"""Trains a PoseMamba on recorded motion: bounded by minutes, resumable at any second, weights apart from optimizer state.
+"""Trains a PoseMamba on recorded motion: bounded by minutes, resumable, weights apart from optimizer state.
 
-Two recipes. ``full`` is the published one (all blocks from the start, long windows) for a GPU. ``laptop`` fits a CPU: it
-starts with a few blocks on short windows, where neighbouring frames repeat little, and grows. New blocks start as the
-identity (their last linear layers are zero, and the two shared norms keep scale 1 and offset 0 until the last stage, so
-that one more norm changes nothing): growing never loses what was learned.
+``laptop`` fits a CPU: it starts with a few blocks on short windows, where neighbouring frames repeat little, and grows.
+New blocks start as the identity (their last linear layers are zero, and the two shared norms keep scale 1 and offset 0
+until the last stage, so that one more norm changes nothing): growing never loses what was learned. ``full`` trains all
+blocks from the start, for a GPU; ``published`` is the recipe of the paper's code.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def train(
     *,
     minutes: float,
     schedule: Schedule,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe,
     device: str = "cpu",
     seed: int = 0,
     command: str = "",
@@ -160,8 +160,9 @@ def train(
             losses = []
             _save(run, config, schedule, folder, row, rng, provenance={
                 "command": command, "revision": git_revision(), "seed": seed, "device": device,
-                "training_minutes": round(run.seconds / 60, 1), "steps": run.step, "motion_sha256": fingerprint(library),
-                "motion_minutes": round(library.minutes, 1), "recipe": asdict(recipe), "schedule": asdict(schedule),
+                "training_minutes": round(run.seconds / 60, 1), "steps": run.step,
+                "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
+                "recipe": asdict(recipe), "schedule": asdict(schedule),
             })  # fmt: skip
             report(" ".join(f"{k} {v:.4g}" for k, v in row.items()))
     return validate(run.ema, held_out, recipe)
@@ -202,7 +203,7 @@ def grow(model: PoseMamba, depth: int) -> PoseMamba:
 
 
 def _enter(run: Training, stage: Stage, config: PoseMambaConfig, schedule: Schedule) -> None:
-    """Bring the network to the depth of ``stage`` (optimizer state of old blocks is kept) and free or freeze its norms."""
+    """Bring the network to the depth of ``stage`` (old blocks keep their optimizer state), free or freeze its norms."""
     depth = stage.depth or config.depth
     if depth > run.model.config.depth:
         old = {g["name"]: run.optimizer.state.get(g["params"][0]) for g in run.optimizer.param_groups}
@@ -281,8 +282,8 @@ def _restore(folder: Path, config: PoseMambaConfig, schedule: Schedule, rng: Ran
     width = state["model"]["Spatial_pos_embed"].shape[-1]
     if width != config.width or state["depth"] > config.depth:
         raise ValueError(
-            f"{folder} holds a run of width {width} and depth {state['depth']}, expected width {config.width} and depth "
-            f"up to {config.depth}; choose another folder"
+            f"{folder} holds a run of width {width} and depth {state['depth']}, expected width {config.width} and "
+            f"depth up to {config.depth}; choose another folder"
         )
     model = PoseMamba(replace(config, depth=state["depth"], drop_path=schedule.drop_path)).to(rng.device)
     model.load_state_dict(state["model"])

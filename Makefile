@@ -1,0 +1,37 @@
+# The commands that README prints. A second run of each is quick: the environment is built once.
+# A machine without uv gets it into the environment itself; nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY ?= passive
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/run.stamp
+	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
+
+test: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy app detectors lifter
+	$(BIN)/pytest
+
+bench: $(VENV)/run.stamp
+	$(BIN)/posemamba bench lifter
+	$(BIN)/posemamba bench pipeline
+
+clean:
+	rm -rf $(VENV) out build *.egg-info lifter/scan/*.so
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13) and "Python 3.10 to 3.12 is needed, this is " + sys.version.split()[0] + "; run: make PYTHON=python3.11 demo")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv==0.13.8
+
+$(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt lifter/scan/kernel.cpp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[mediapipe]'
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/run.stamp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[mediapipe,dev]'
+	touch $@

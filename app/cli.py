@@ -1,0 +1,317 @@
+"""The command line ``posemamba``. Maps flags to ``Options``; imports torch and the like only inside commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app import __version__
+from app.options import Options
+from detectors import DETECTORS
+from lifter import LIFTERS
+
+DEFAULTS = Options()
+VIDEO_SUFFIXES = {
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+    ".ogv", ".gif", ".mxf",
+}  # fmt: skip
+Detectors = Enum("Detectors", {name: name for name in DETECTORS}, type=str)  # type: ignore[misc]
+DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
+
+cli = typer.Typer(
+    name="posemamba",
+    help="Any video of people to 3D human motion.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+cli.add_typer(bench, name="bench")
+
+Lifter = Annotated[str, typer.Option(help=f"One of {', '.join(LIFTERS)}, or a weights file.")]
+Device = Annotated[str, typer.Option(help="Where the lifter runs: cpu, cuda, cuda:1, ...")]
+Backend = Annotated[str, typer.Option(help="Scan backend: auto, cpu, torch or reference.")]
+
+
+def main() -> None:
+    """Run the command line; expected failures become one sentence and exit code 1."""
+    try:
+        cli()
+    except (ValueError, OSError, RuntimeError) as error:
+        logging.getLogger(__name__).debug("failed", exc_info=True)
+        fail(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        fail("stopped; finished results are kept")
+        sys.exit(130)
+
+
+@cli.callback()
+def configure(
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what is being decided, and tracebacks.")
+    ] = False,
+) -> None:
+    """Any video of people to 3D human motion."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+    for name in ("matplotlib", "PIL", "jax", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@cli.command()
+def run(
+    inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders searched for videos.", metavar="INPUT...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<clip name>/.")],
+    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    lifter: Lifter = DEFAULTS.lifter,
+    device: Device = DEFAULTS.device,
+    backend: Backend = DEFAULTS.backend,
+    height: Annotated[float | None, typer.Option(help="Body height in metres, if known: scales the 3D.")] = (
+        DEFAULTS.height_m
+    ),
+    fov: Annotated[float, typer.Option(help="Field of view along the picture's longer side, degrees.")] = (
+        DEFAULTS.fov_degrees
+    ),
+    flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
+    max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
+    min_track: Annotated[float, typer.Option(help="Drop people seen for less than this, seconds.")] = (
+        DEFAULTS.min_track_s
+    ),
+    overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
+) -> None:
+    """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
+    options = Options(
+        detector=detector.value, lifter=lifter, device=device, backend=backend, height_m=height, fov_degrees=fov,
+        use_flip=flip, max_gap_s=max_gap, min_track_s=min_track, has_overlay=overlay,
+    )  # fmt: skip
+    clips = discover(inputs)
+    failed = 0
+    for clip, name in zip(clips, unique_names(clips), strict=True):
+        failed += not run_clip(clip, out / name, options)
+    if len(clips) > 1:
+        say(f"{len(clips) - failed} of {len(clips)} clips done, {failed} failed")
+    raise typer.Exit(1 if failed else 0)
+
+
+def run_clip(clip: Path, folder: Path, options: Options) -> bool:
+    """Analyse one clip, write its results, say where they are; return whether that worked."""
+    from app.export import export
+    from app.pipeline import estimate
+
+    say(f"{clip}")
+    try:
+        result = estimate(clip, options, show_progress)
+        written = export(result, folder, has_overlay=options.has_overlay, progress=show_progress)
+    except (ValueError, OSError, RuntimeError) as error:
+        logging.getLogger(__name__).debug("clip failed", exc_info=True)
+        fail(str(error))
+        return False
+    for warning in result.video.warnings:
+        say(f"  warning: {warning}")
+    video, seconds = result.video, result.stage_seconds
+    duration = video.num_frames / video.fps
+    say(f"  {video.num_frames} frames, {duration:.1f} s at {video.fps:.2f} fps; {_people(len(result.tracks))}")
+    stages = ", ".join(f"{stage} {s:.2f} s ({video.num_frames / s:.0f} frames/s)" for stage, s in seconds.items())
+    say(f"  {stages}; together {sum(seconds.values()):.2f} s, {duration / sum(seconds.values()):.2f} x real time")
+    for path in written.values():
+        say(f"  {path}")
+    return True
+
+
+def _people(count: int) -> str:
+    return {0: "nobody found", 1: "1 person"}.get(count, f"{count} people")
+
+
+def discover(inputs: list[Path]) -> list[Path]:
+    """Return the clips behind files and folders; a folder is searched for video suffixes, in order of names.
+
+    Raises:
+        typer.Exit: With code 1 if a folder holds no video.
+    """
+    clips = []
+    for path in inputs:
+        if not path.is_dir():
+            clips.append(path)
+            continue
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        if not found:
+            fail(f"no video in {path}; expected files ending in {', '.join(sorted(VIDEO_SUFFIXES))}")
+            raise typer.Exit(1)
+        clips += found
+    return list(dict.fromkeys(clips))
+
+
+def unique_names(clips: list[Path]) -> list[str]:
+    """Return one folder name per clip: its stem, with -2, -3, ... where that is taken."""
+    names: list[str] = []
+    for clip in clips:
+        name, number = clip.stem, 1
+        while name in names:
+            number += 1
+            name = f"{clip.stem}-{number}"
+        names.append(name)
+    return names
+
+
+@cli.command()
+def doctor() -> None:
+    """Show devices, scan backends with reasons, detectors and weights found."""
+    import torch
+
+    from lifter import checkpoints, scan
+
+    say(f"posemamba-wild {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}")
+    say(f"cpu: {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    devices = ["cpu"]
+    if torch.cuda.is_available():
+        devices.append("cuda")
+        say(f"cuda: {torch.cuda.get_device_name()}")
+    else:
+        say("cuda: none found")
+    for device in devices:
+        for name, reason in scan.usable_backends(device).items():
+            say(f"scan backend {name} on {device}: {reason or 'usable, ' + scan.describe(name)}")
+        say(f"scan backend auto on {device}: {scan.describe(scan.resolve_backend('auto', device))}")
+    for name, spec in DETECTORS.items():
+        say(f"detector {name}: {spec.why_not() or 'usable'}")
+    problems = 0
+    for name in LIFTERS:
+        try:
+            say(f"weights {name}: {checkpoints.find_checkpoint(name)}, SHA-256 matches")
+        except FileNotFoundError as error:
+            say(f"weights {name}: {error}")
+        except RuntimeError as error:
+            problems += 1
+            say(f"weights {name}: {error}")
+    raise typer.Exit(1 if problems else 0)
+
+
+@cli.command()
+def models() -> None:
+    """List lifters and detectors with size, weights and licence."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from lifter import checkpoints, create_model
+
+    entries = checkpoints.manifest()
+    table = Table(title="Lifters")
+    for column in ("name", "parameters", "window", "weights", "validation mm (P1 / P2)", "licence of weights"):
+        table.add_column(column)
+    for name, spec in LIFTERS.items():
+        parameters = sum(p.numel() for p in create_model(name).parameters())
+        entry = entries.get(name)
+        scores = f"{entry['validation_mm']['noisy_p1']} / {entry['validation_mm']['noisy_p2']}" if entry else "-"
+        table.add_row(
+            name, f"{parameters:,}", str(spec.window), "included" if entry else "bring your own", scores,
+            entry["licence"] if entry else "-",
+        )  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(table)
+    table = Table(title="Detectors")
+    for column in ("name", "what", "licence", "usable"):
+        table.add_column(column)
+    for name, detector in DETECTORS.items():
+        table.add_row(name, detector.description, detector.licence, detector.why_not() or "yes")
+    console.print(table)
+
+
+@cli.command()
+def train(
+    motion: Annotated[Path, typer.Argument(help="Folder with mocap .npz files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
+    minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
+    lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
+    schedule: Annotated[str, typer.Option(help="laptop, full or published.")] = "laptop",
+    normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
+    device: Device = DEFAULTS.device,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+) -> None:
+    """Train a lifter on mocap: weights.safetensors, curve.csv and a state to resume from, saved every two minutes."""
+    from app.train import train_lifter
+
+    train_lifter(motion, out, minutes, lifter, schedule, normalization, device, seed, report=say)
+
+
+@cli.command()
+def evaluate(
+    clip: Annotated[Path | None, typer.Argument(help="Video with ground truth.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Ground truth .gt.npz of the clip.")] = None,
+    motion: Annotated[Path | None, typer.Option(help="Folder with mocap: scores its held-out subjects.")] = None,
+    lifter: Lifter = DEFAULTS.lifter,
+) -> None:
+    """Score a lifter: on a clip beside MediaPipe's own 3D (--truth), or on held-out mocap (--motion)."""
+    from app.evaluate import evaluate_clip, evaluate_motion
+
+    if (clip is None) != (truth is None) or (clip is None and motion is None):
+        raise typer.BadParameter("give a clip and --truth, or --motion, or both")
+    if clip is not None and truth is not None:
+        print_table(evaluate_clip(clip, truth, Options(lifter=lifter)))
+    if motion is not None:
+        print_table(evaluate_motion(motion, lifter))
+
+
+@bench.command("lifter")
+def bench_lifter(
+    lifters: Annotated[list[str] | None, typer.Argument(help="Lifters; default posemamba-s.")] = None,
+    threads: Annotated[int, typer.Option(help="Threads.")] = 1,
+    reference: Annotated[bool, typer.Option(help="Also time the plain loop (slow).")] = True,
+) -> None:
+    """Time the network on one 243-frame window per scan backend, in one run."""
+    from app.bench import time_lifters
+
+    print_table(time_lifters(lifters or ["posemamba-s"], threads, reference))
+
+
+@bench.command("pipeline")
+def bench_pipeline(
+    clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
+    repeat: Annotated[int, typer.Option(help="Also run the clip repeated this often, for memory.")] = 10,
+) -> None:
+    """Time every stage from file to JSON and overlay, and compare peak memory with a longer clip."""
+    from app.bench import time_pipeline
+
+    print_table(time_pipeline(clip, repeat))
+
+
+def print_table(table: Any) -> None:
+    """Print a rich table to stdout."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def show_progress(items: Iterable[Any], stage: str, total: int | None) -> Iterator[Any]:
+    """Yield ``items`` behind a progress bar on a terminal, a plain line otherwise (both on stderr)."""
+    if not sys.stderr.isatty():
+        typer.echo(f"  {stage} ...", err=True)
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("  {task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(stage, total=total)
+        for item in items:
+            yield item
+            progress.advance(task)
+
+
+def say(line: str) -> None:
+    """Print one line of result to stdout."""
+    typer.echo(line)
+
+
+def fail(line: str) -> None:
+    """Print one line about a failure to stderr."""
+    typer.echo(f"error: {line}", err=True)

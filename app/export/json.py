@@ -1,0 +1,111 @@
+"""``pose.json``, schema ``posemamba/pose/1``; described field by field in pose.schema.json beside this file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.quality import assess
+from app.results import PoseResult, VideoInfo
+from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
+
+SCHEMA = "posemamba/pose/1"
+SCHEMA_FILE = Path(__file__).with_name("pose.schema.json")
+DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6}
+
+
+def write_json(result: PoseResult, path: Path) -> None:
+    """Write ``result`` as compact JSON; about 1 kB per person and frame."""
+    path.write_text(json.dumps(document(result), separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def document(result: PoseResult) -> dict[str, Any]:
+    """Return the JSON document as plain Python values."""
+    return {
+        "schema": SCHEMA,
+        "video": _video(result.video),
+        "skeletons": {"coco17": _skeleton(COCO17), "h36m17": _skeleton(H36M17)},
+        "coordinates": coordinates(result),
+        "people": [
+            {
+                "id": track.person_id,
+                "frames": track.frames.tolist(),
+                "keypoints_2d": _keypoints(track.keypoints, track.scores),
+                "joints_3d": _rounded(pose.joints, "m"),
+                "joints_score": _rounded(pose.scores, "score"),
+                "observed": track.observed.tolist(),
+                "valid": track.valid.tolist(),
+            }
+            for track, pose in zip(result.tracks, result.poses, strict=True)
+        ],
+        "quality": assess(result),
+        "provenance": result.provenance,
+    }
+
+
+def coordinates(result: PoseResult) -> dict[str, Any]:
+    """Return axes, units, origin and scale of all numbers."""
+    height = result.provenance["options"]["height_m"]
+    unit = result.provenance["lifter"]["unit"]
+    return {
+        "keypoints_2d": {
+            "unit": "px",
+            "axes": "x right, y down, of the upright picture; the centre of the first pixel is (0, 0)",
+            "columns": ["x", "y", "score"],
+        },
+        "joints_3d": {
+            "unit": unit,
+            "axes": "camera: x right, y down, z away from the camera",
+            "root": "pelvis, at the origin in every frame",
+            "scale": "from_height" if height else "nominal_adult" if unit == "m" else "unknown",
+            "height_m": height or (NOMINAL_HEIGHT_M if unit == "m" else None),
+        },
+    }
+
+
+def _video(info: VideoInfo) -> dict[str, Any]:
+    video = {
+        "name": info.path.name,
+        "sha256": _sha256(info.path),
+        "width": info.width,
+        "height": info.height,
+        "fps": info.fps,
+        "num_frames": info.num_frames,
+        "rotation": info.rotation,
+        "has_constant_rate": info.has_constant_rate,
+        "warnings": list(info.warnings),
+    }
+    if not info.has_constant_rate:
+        video["timestamps_s"] = _rounded(info.timestamps_s, "s")
+    return video
+
+
+def _skeleton(skeleton: Skeleton) -> dict[str, Any]:
+    return {
+        "names": list(skeleton.names),
+        "parents": list(skeleton.parents),
+        "edges": [list(edge) for edge in skeleton.edges],
+        "left_right": [list(pair) for pair in skeleton.left_right],
+    }
+
+
+def _keypoints(keypoints: np.ndarray, scores: np.ndarray) -> list:
+    points = np.round(keypoints.astype(np.float64), DECIMALS["px"])
+    rounded = np.round(scores.astype(np.float64), DECIMALS["score"])
+    return np.concatenate([points, rounded[..., None]], axis=-1).tolist()
+
+
+def _rounded(values: np.ndarray, unit: str) -> list:
+    return np.round(values.astype(np.float64), DECIMALS[unit]).tolist()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

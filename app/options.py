@@ -1,0 +1,50 @@
+"""``Options``: every setting a user can change, its default, range and meaning, once. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from detectors import DETECTORS
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of one run; the command line reads its defaults from here.
+
+    Attributes:
+        detector: 2D pose estimator, a name in ``detectors.DETECTORS``.
+        lifter: Name in ``lifter.LIFTERS`` or path of a weights file.
+        device: Where the lifter runs: cpu, cuda, cuda:1, ...
+        backend: Scan backend: auto, cpu, torch or reference.
+        height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).
+        fov_degrees: Assumed field of view of the camera along the longer side of the picture.
+        use_flip: Average with the mirrored input: twice the lifter's work, smoother.
+        max_gap_s: Longest time without a detection that is filled by interpolation.
+        min_track_s: People seen for less than this are dropped (but never the only frame of a clip).
+        has_overlay: Write overlay.mp4.
+    """
+
+    detector: str = "mediapipe"
+    lifter: str = "posemamba-s"
+    device: str = "cpu"
+    backend: str = "auto"
+    height_m: float | None = None
+    fov_degrees: float = 55.0
+    use_flip: bool = True
+    max_gap_s: float = 0.5
+    min_track_s: float = 0.3
+    has_overlay: bool = True
+
+    def __post_init__(self) -> None:
+        if self.detector not in DETECTORS:
+            raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join(DETECTORS)}")
+        if self.height_m is not None:
+            _check("height", self.height_m, 0.4, 2.8, "metres")
+        _check("fov", self.fov_degrees, 10, 150, "degrees")
+        _check("max-gap", self.max_gap_s, 0, 60, "seconds")
+        _check("min-track", self.min_track_s, 0, 3600, "seconds")
+
+
+def _check(name: str, value: float, low: float, high: float, unit: str) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        raise ValueError(f"{name} must lie between {low} and {high} {unit}, got {value}")

@@ -1,0 +1,153 @@
+"""The whole data flow, top to bottom: video -> frames -> people -> tracks -> COCO-17 -> H36M-17 -> windows -> 3D."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lifter as lifters
+from app import __version__
+from app.options import Options
+from app.results import Pose3D, PoseResult, VideoInfo
+from app.video import VideoReader
+from detectors import Detector, load_detector
+from detectors.people import Track
+from detectors.tracking import build_tracks
+from lifter.lift import Lifter, Sequence2D, lift
+from lifter.skeletons import NOMINAL_HEIGHT_M, coco17_to_h36m17
+
+# progress(items, stage, number of items or None) -> the same items; cancelling is raising from it
+Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
+
+
+def silent(items: Iterable[Any], stage: str, total: int | None) -> Iterable[Any]:
+    """Report nothing."""
+    return items
+
+
+def estimate(path: Path | str, options: Options = Options(), progress: Progress = silent) -> PoseResult:
+    """Return the 3D motion of everybody in a video.
+
+    A clip without people gives a result without people. Frames are streamed; only keypoints are kept.
+
+    Args:
+        path: Any video file.
+        options: Settings.
+        progress: Wraps the iterables of the stages "2D" and "3D"; raise from it to cancel.
+
+    Raises:
+        FileNotFoundError: No such video, or weights are missing.
+        ValueError: Not a video, or no frame of it decodes.
+        RuntimeError: A package, device or backend that was asked for is not there.
+    """
+    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    detector = ready_detector(options.detector, options.device)
+    clock = Clock()
+    reader = VideoReader(path)
+    people = list(detector(progress(reader, "2D", reader.approx_num_frames)))
+    info = reader.info
+    tracks = build_tracks(people, round(options.max_gap_s * info.fps), _min_track_frames(options, info))
+    clock.lap("2D")
+    poses = lift_tracks(lifter, tracks, info, options, progress)
+    clock.lap("3D")
+    return PoseResult(info, tracks, poses, provenance(options, detector, lifter), clock.seconds)
+
+
+@functools.lru_cache(maxsize=2)
+def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
+    """Return a loaded lifter, the same one for every clip of a batch."""
+    return lifters.load_lifter(name_or_path, device, backend)
+
+
+@functools.lru_cache(maxsize=1)
+def ready_detector(name: str, device: str) -> Detector:
+    """Return a loaded detector, the same one for every clip of a batch."""
+    return load_detector(name, device=device)
+
+
+def _min_track_frames(options: Options, info: VideoInfo) -> int:
+    return max(1, min(round(options.min_track_s * info.fps), info.num_frames))
+
+
+def lift_tracks(
+    lifter: Lifter, tracks: list[Track], info: VideoInfo, options: Options, progress: Progress = silent
+) -> list[Pose3D]:
+    """Return one pose per track, on the track's frames.
+
+    Every valid stretch of a track is lifted by itself; between two of them joints move in a straight line, so that all
+    frames carry numbers, and ``Track.valid`` says which to trust.
+    """
+    stretches = [(track, run) for track in tracks for run in valid_runs(track.valid)]
+    sequences = [
+        Sequence2D(track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height)
+        for track, run in stretches
+    ]
+    joints = lift(
+        lifter,
+        sequences,
+        fov_degrees=options.fov_degrees,
+        use_flip=options.use_flip,
+        progress=lambda batches, total: progress(batches, "3D", total),
+    )
+    scale = options.height_m / NOMINAL_HEIGHT_M if options.height_m and lifter.unit == "m" else 1.0
+    poses = []
+    for track in tracks:
+        known = np.concatenate([np.arange(len(track.frames))[run] for t, run in stretches if t is track])
+        values = np.concatenate([x for (t, _), x in zip(stretches, joints, strict=True) if t is track])
+        flat = values.reshape(len(known), -1)
+        filled = np.stack([np.interp(np.arange(len(track.frames)), known, column) for column in flat.T], axis=1)
+        poses.append(
+            Pose3D(
+                track.person_id,
+                track.frames,
+                (scale * filled.reshape(-1, *values.shape[1:])).astype(np.float32),
+                coco17_to_h36m17(track.scores[..., None])[..., 0],
+                lifter.unit,
+            )
+        )
+    return poses
+
+
+def valid_runs(valid: np.ndarray) -> list[slice]:
+    """Return the stretches of True in ``valid`` (T,)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]])))
+    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:
+    """Return everything needed to make the same numbers again, ready for JSON."""
+    return {
+        "app": {"name": "posemamba-wild", "version": __version__},
+        "detector": dict(detector.provenance),
+        "lifter": lifter.provenance,
+        "options": asdict(options),
+        "environment": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+class Clock:
+    """Wall seconds between laps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Book the time since the last lap to ``stage``."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
