@@ -48,10 +48,10 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
         ValueError: Not a video, or no frame of it decodes.
         RuntimeError: A package, device or backend that was asked for is not there.
     """
+    reader = VideoReader(path)
     lifter = ready_lifter(options.lifter, options.device, options.backend)
     detector = ready_detector(options.detector, options.device)
     clock = Clock()
-    reader = VideoReader(path)
     people = list(detector(progress(reader, "2D", reader.approx_num_frames)))
     info = reader.info
     tracks = build_tracks(people, round(options.max_gap_s * info.fps), _min_track_frames(options, info))

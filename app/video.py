@@ -360,7 +360,7 @@ def _frame_rate(timestamps_s: np.ndarray, tick_s: float, rates: list[Fraction]) 
     """Return mean frames per second and whether the rate is constant.
 
     A rate named by the container is taken as it is (30000/1001 stays exact) if every time agrees with it to one tick
-    of the container's clock. Otherwise it is the mean, constant if no frame or interval is half a frame off.
+    of the container's clock. Otherwise it is the mean, constant if no frame or interval is a tenth of a frame off.
     """
     index = np.arange(len(timestamps_s))
     if len(index) == 1:
@@ -371,7 +371,7 @@ def _frame_rate(timestamps_s: np.ndarray, tick_s: float, rates: list[Fraction]) 
     fps = (len(index) - 1) / float(timestamps_s[-1])
     drift = np.abs(timestamps_s * fps - index).max()
     jitter = np.abs(np.diff(timestamps_s) * fps - 1).max()
-    return fps, bool(max(drift, jitter) < 0.5)
+    return fps, bool(max(drift, jitter) < 0.1)
 
 
 def _as_rational(fps: float) -> Fraction:

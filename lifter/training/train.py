@@ -9,11 +9,15 @@ blocks from the start, for a GPU; ``published`` is the recipe of the paper's cod
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
+import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
-from lifter.training.data import Randomness, Recipe, make_batch
+from lifter.training.data import Batch, Randomness, Recipe, make_batch
 from lifter.training.evaluate import validate
 from lifter.training.losses import LossWeights, pose_loss
 from lifter.training.motion import MotionLibrary, fingerprint
@@ -67,12 +71,12 @@ class Schedule:
 SCHEDULES = {
     "laptop": Schedule(
         stages=(
-            Stage(0.35, 2, ((32, 9),), False),
-            Stage(0.65, 3, ((40, 9), (14, 27), (14, 27)), False),
-            Stage(0.90, 3, ((14, 27), (5, 81), (2, 243)), False),
-            Stage(1.00, None, ((5, 81), (2, 243)), True),
+            Stage(0.25, 2, ((32, 9),), False),
+            Stage(0.52, 3, ((40, 9), (14, 27), (14, 27)), False),
+            Stage(0.90, 3, ((14, 27), (6, 81), (2, 243)), False),
+            Stage(1.00, None, ((6, 81), (2, 243)), True),
         ),
-        learning_rate=1e-3,
+        learning_rate=2.5e-3,
         weight_decay=0.01,
         ema=0.998,
         drop_path=0.0,
@@ -224,17 +228,45 @@ def _step(run, stage: Stage, library, recipe: Recipe, schedule: Schedule, progre
     rate = schedule.learning_rate * min(1.0, (run.step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * progress)) / 2
     for group in run.optimizer.param_groups:
         group["lr"] = max(rate, 0.01 * schedule.learning_rate)
-    predicted = run.model(batch.inputs, first)
-    loss = pose_loss(predicted, batch.joints, schedule.loss)
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss = _gradients(run, batch, first, schedule.loss)
     nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_CLIP)
     run.optimizer.step()
     decay = min(schedule.ema, (run.step + 1) / (run.step + 10))
     with torch.no_grad():
         for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
             average.lerp_(current, 1 - decay)
-    return float(loss.detach())
+    return loss
+
+
+def _gradients(run: Training, batch: Batch, first_frame: int, weights: LossWeights) -> float:
+    """Set the gradients of the mean loss over a batch and return the loss.
+
+    On a CPU the batch is cut into one part per core, each worked on by its own thread: operations on these small
+    networks are too short to share (measured on 2 cores: 1.4 times the steps per second).
+    """
+    parameters = [p for p in run.model.parameters() if p.requires_grad]
+    parts = min(os.cpu_count() or 1, len(batch.inputs)) if batch.inputs.device.type == "cpu" else 1
+
+    def work(inputs: Tensor, joints: Tensor) -> tuple[float, list[Tensor]]:
+        loss = pose_loss(run.model(inputs, first_frame), joints, weights) * (len(inputs) / len(batch.inputs))
+        return float(loss.detach()), list(torch.autograd.grad(loss, parameters))
+
+    with _one_thread_each(parts), ThreadPoolExecutor(parts) as pool:
+        results = list(pool.map(work, batch.inputs.tensor_split(parts), batch.joints.tensor_split(parts)))
+    for parameter, *gradients in zip(parameters, *(grads for _, grads in results), strict=True):
+        parameter.grad = functools.reduce(torch.add, gradients)
+    return sum(loss for loss, _ in results)
+
+
+@contextmanager
+def _one_thread_each(parts: int) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    if parts > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _save(run: Training, config, schedule, folder: Path, row: dict, rng: Randomness, provenance: dict) -> None:

@@ -1,0 +1,126 @@
+"""The command as a user types it: exit codes, one clear sentence per failure, other clips go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import typer
+
+from app.cli import cli, discover, unique_names
+from app.options import Options
+from app.results import VideoInfo
+from app.video import write_video
+
+
+@pytest.fixture(scope="module")
+def posemamba(root):
+    """A function that runs the command in a process of its own."""
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "app", *map(str, arguments)], cwd=root, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def grey_video(path, count=6):
+    info = VideoInfo(path, 96, 64, 25.0, count, 0, np.arange(count) / 25.0)
+    write_video(path, (np.full((64, 96, 3), 90, np.uint8) for _ in range(count)), info)
+    return path
+
+
+def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights):
+    pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    grey_video(folder / "a.mp4")
+    (folder / "b.mp4").write_text("not a video")
+    grey_video(folder / "c.mp4")
+    answer = posemamba("run", folder, "-o", tmp_path / "out", "--lifter", tiny_weights)
+    assert answer.returncode == 1
+    errors = [line for line in answer.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "b.mp4" in errors[0]
+    assert "Traceback" not in answer.stderr
+    assert "2 of 3 clips done, 1 failed" in answer.stdout
+    for name in "ac":
+        assert sorted(p.name for p in (tmp_path / "out" / name).iterdir()) == ["overlay.mp4", "pose.json", "pose.npz"]
+        assert json.loads((tmp_path / "out" / name / "pose.json").read_text())["people"] == []  # nobody: still exit 0
+    assert not (tmp_path / "out" / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("run", "nowhere.mp4", "-o", "out"), 1, "nowhere.mp4"),
+        (("run", "nowhere.mp4"), 2, "--out"),
+        (("run", "x.mp4", "-o", "out", "--detector", "openpose"), 2, "openpose"),
+        (("run", "x.mp4", "-o", "out", "--height", "17"), 1, "metres"),
+        (("run", "assets/walk_wave.mp4", "-o", "out", "--lifter", "nothing-s"), 1, "nothing-s"),
+        (("run", "assets/walk_wave.mp4", "-o", "out", "--backend", "abacus"), 1, "abacus"),
+        (("evaluate", "assets/walk_wave.mp4"), 2, "--truth"),
+        (("train", "nowhere", "-o", "out", "--minutes", "1"), 1, "nowhere"),
+        (("dance",), 2, "dance"),
+    ],
+)
+def test_failures_say_what_is_wrong(posemamba, tmp_path, arguments, code, text):
+    arguments = [tmp_path / "out" if a == "out" else a for a in arguments]
+    answer = posemamba(*arguments)
+    assert answer.returncode == code, answer.stderr
+    assert text in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_doctor_gives_a_reason_for_every_backend(posemamba):
+    answer = posemamba("doctor")
+    assert answer.returncode == 0, answer.stderr
+    for backend in ("cpu", "torch", "reference"):
+        assert f"scan backend {backend} on cpu: " in answer.stdout
+    assert "detector mediapipe: " in answer.stdout
+    assert "weights posemamba-s: " in answer.stdout
+
+
+def test_models_counts_parameters(posemamba):
+    answer = posemamba("models")
+    assert answer.returncode == 0, answer.stderr
+    for count in ("1,470,211", "4,742,659", "9,450,499"):
+        assert count in answer.stdout
+
+
+def test_help_loads_no_heavy_package():
+    code = (
+        "import sys, app.cli; print([m for m in ('torch', 'cv2', 'av', 'mediapipe', 'matplotlib') if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_defaults_of_run_are_those_of_options():
+    command = typer.main.get_command(cli).commands["run"]
+    flags = {p.name: p.default for p in command.params}
+    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "max_gap": "max_gap_s",
+             "min_track": "min_track_s", "overlay": "has_overlay"}  # fmt: skip
+    from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}
+    for field in dataclasses.fields(Options):
+        assert from_flags[field.name] == field.default, field.name
+
+
+def test_folders_are_searched_in_order_and_other_files_left_alone(tmp_path):
+    for name in ("b.MP4", "a.mov", "notes.txt", "sub/c.webm"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [p.name for p in discover([tmp_path])] == ["a.mov", "b.MP4", "c.webm"]
+
+
+def test_clips_of_one_name_get_folders_of_their_own(tmp_path):
+    assert unique_names([tmp_path / "a/walk.mp4", tmp_path / "b/walk.mp4", tmp_path / "walk-2.mov"]) == [
+        "walk", "walk-2", "walk-2-2",
+    ]  # fmt: skip

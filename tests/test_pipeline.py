@@ -1,0 +1,195 @@
+"""From a video file to a PoseResult, with a fake detector that knows the truth (it enters through the registry)."""
+
+from __future__ import annotations
+
+import sys
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app import pipeline
+from app.options import Options
+from app.pipeline import estimate
+from app.results import VideoInfo
+from app.video import write_video
+from detectors import DETECTORS, DetectorSpec
+from detectors.people import People
+from lifter import checkpoints
+
+SIZE = (320, 240)  # width, height
+FOCAL = 300.0
+
+
+def walk(times):
+    """COCO-17 keypoints (T, 17, 2) px of a stick figure that swings arms and legs while it walks across the picture."""
+    swing = np.sin(2 * np.pi * times)[:, None]
+    x = np.zeros((len(times), 17))
+    y = np.tile(
+        [0.9, 0.95, 0.95, 0.93, 0.93, 0.7, 0.7, 0.4, 0.4, 0.15, 0.15, 0.1, 0.1, -0.3, -0.3, -0.7, -0.7], (len(times), 1)
+    )
+    x[:, :5] = [0, 0.03, -0.03, 0.07, -0.07]
+    x[:, 5:] = np.tile([0.18, -0.18], 6)
+    z = np.zeros_like(x)
+    z[:, [7, 9]], z[:, [8, 10]] = 0.3 * swing, -0.3 * swing
+    z[:, [13, 15]], z[:, [14, 16]] = -0.35 * swing, 0.35 * swing
+    depth = 4.0 + z
+    travel = (0.3 * times - 0.5)[:, None]
+    return np.stack([FOCAL * (x + travel) / depth + SIZE[0] / 2, -FOCAL * y / depth + SIZE[1] / 2], -1).astype(
+        np.float32
+    )
+
+
+def person(keypoints, score=0.9):
+    box = np.concatenate([keypoints.min(0), keypoints.max(0)])[None].astype(np.float32)
+    return People(box, np.ones(1, np.float32), keypoints[None], np.full((1, 17), score, np.float32))
+
+
+@pytest.fixture
+def film(tmp_path, monkeypatch):
+    """A function that writes a grey video and registers a detector answering with the given list of People."""
+
+    def make(people, fps=25.0, name="clip.mp4"):
+        path = tmp_path / name
+        count = len(people)
+        info = VideoInfo(path, *SIZE, fps, count, 0, np.arange(count) / fps)
+        write_video(path, (np.full((SIZE[1], SIZE[0], 3), 90, np.uint8) for _ in range(count)), info)
+
+        class Detector:
+            @property
+            def provenance(self):
+                return {"detector": "fake", "version": "1", "weights": {}}
+
+            def __call__(self, frames):
+                for _, answer in zip(frames, people, strict=True):
+                    yield answer
+
+        module = types.ModuleType("fake_detector")
+        module.build = lambda weights, device: Detector()
+        monkeypatch.setitem(sys.modules, "fake_detector", module)
+        monkeypatch.setitem(DETECTORS, "fake", DetectorSpec("fake_detector", "numpy", "", "answers known", "none"))
+        pipeline.ready_detector.cache_clear()
+        return path
+
+    yield make
+    pipeline.ready_detector.cache_clear()
+
+
+@pytest.fixture
+def options(tiny_weights):
+    return lambda **changes: Options(detector="fake", lifter=str(tiny_weights), **changes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 60, 245])
+def test_every_frame_of_the_video_has_a_pose(film, options, count):
+    keypoints = walk(np.arange(count) / 25)
+    result = estimate(film([person(k) for k in keypoints]), options())
+    (track,), (pose,) = result.tracks, result.poses
+    assert np.array_equal(track.frames, np.arange(count))
+    assert pose.joints.shape == (count, 17, 3)
+    assert np.isfinite(pose.joints).all()
+    assert track.observed.all()
+    np.testing.assert_allclose(track.keypoints, keypoints)  # a clean detection passes through unchanged
+    assert np.abs(pose.joints[:, 0]).max() == 0  # the pelvis is the origin
+
+
+def test_nobody_is_an_empty_result(film, options):
+    result = estimate(film([People.nobody()] * 10), options())
+    assert result.tracks == []
+    assert result.poses == []
+    assert result.video.num_frames == 10
+
+
+def test_a_short_gap_is_filled_and_flagged(film, options):
+    people = [person(k) for k in walk(np.arange(60) / 25)]
+    people[20:26] = [People.nobody()] * 6
+    (track,) = estimate(film(people), options(max_gap_s=0.5)).tracks
+    assert np.flatnonzero(~track.observed).tolist() == list(range(20, 26))
+    assert track.valid.all()
+
+
+def test_a_long_gap_keeps_the_frame_axis_but_not_validity(film, options):
+    people = [person(k) for k in walk(np.arange(90) / 25)]
+    people[30:60] = [People.nobody()] * 30
+    result = estimate(film(people), options(max_gap_s=0.5))
+    (track,), (pose,) = result.tracks, result.poses
+    assert np.array_equal(track.frames, np.arange(90))
+    assert np.flatnonzero(~track.valid).tolist() == list(range(30, 60))
+    bridge = pose.joints[29:61]
+    np.testing.assert_allclose(bridge, np.linspace(bridge[0], bridge[-1], 32), atol=1e-5)  # float32 rounding
+
+
+def test_the_two_sides_of_a_long_gap_do_not_touch_each_other(film, options):
+    keypoints = walk(np.arange(90) / 25)
+    people = [person(k) for k in keypoints]
+    people[30:60] = [People.nobody()] * 30
+    both = estimate(film(people), options()).poses[0].joints
+    alone = estimate(film(people[:30], name="first.mp4"), options()).poses[0].joints
+    np.testing.assert_allclose(both[:30], alone, atol=1e-4)  # batched differently: float32 sums in another order
+
+
+def test_a_person_seen_for_a_moment_is_dropped(film, options):
+    people = [People.nobody()] * 50
+    people[20:23] = [person(k) for k in walk(np.arange(3) / 25)]
+    assert estimate(film(people), options(min_track_s=0.3)).tracks == []
+
+
+@pytest.mark.parametrize("fps", [24.0, 50.0, 60.0])
+def test_frame_rate_does_not_change_the_motion(film, fps):
+    if "posemamba-s" not in checkpoints.manifest():
+        pytest.skip("no weights ship with this checkout; random ones amplify the smallest difference")
+    seconds, options = 2.0, Options(detector="fake")
+    slow_times, times = np.arange(int(seconds * 25)) / 25, np.arange(int(seconds * fps)) / fps
+    slow = estimate(film([person(k) for k in walk(slow_times)]), options).poses[0].joints
+    other = estimate(film([person(k) for k in walk(times)], fps, "other.mp4"), options).poses[0].joints
+    on_slow = np.stack([np.interp(slow_times, times, c) for c in other.reshape(len(times), -1).T], 1).reshape(
+        slow.shape
+    )
+    # linear interpolation at 24 fps of a 1 Hz swing errs by (2 pi / 24)^2 / 8 = 0.9 % of its amplitude; the very ends,
+    # where the clips do not last equally long, are left out
+    difference = np.linalg.norm(on_slow - slow, axis=-1)[5:-5]
+    assert difference.mean() < 0.01  # metres
+
+
+def test_height_scales_the_joints(film, options):
+    path = film([person(k) for k in walk(np.arange(30) / 25)])
+    nominal = estimate(path, options()).poses[0].joints
+    tall = estimate(path, options(height_m=2.04)).poses[0].joints
+    np.testing.assert_allclose(tall, nominal * 2.04 / 1.70, rtol=1e-5, atol=1e-6)
+
+
+def test_provenance_names_models_hashes_and_options(film, options, tiny_weights):
+    result = estimate(film([person(k) for k in walk(np.arange(5) / 25)]), options())
+    lifter = result.provenance["lifter"]
+    assert lifter["weights"]["file"] == tiny_weights.name
+    assert len(lifter["weights"]["sha256"]) == 64
+    assert result.provenance["options"]["detector"] == "fake"
+    assert result.provenance["detector"]["detector"] == "fake"
+
+
+def test_progress_can_cancel(film, options):
+    class CancelError(Exception):
+        pass
+
+    def progress(items, stage, total):
+        for i, item in enumerate(items):
+            if i == 3:
+                raise CancelError
+            yield item
+
+    with pytest.raises(CancelError):
+        estimate(film([person(k) for k in walk(np.arange(9) / 25)]), options(), progress)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"detector": "openpose"}, "openpose"),
+        ({"height_m": 17.0}, "metres"),
+        ({"fov_degrees": float("nan")}, "degrees"),
+    ],
+)
+def test_options_refuse_nonsense(changes, text):
+    with pytest.raises(ValueError, match=text):
+        replace(Options(), **changes)
