@@ -16,6 +16,7 @@ import torch
 import lifter as lifters
 from app import __version__
 from app.options import Options
+from app.prefetch import prefetch
 from app.results import Pose3D, PoseResult, VideoInfo
 from app.video import VideoReader
 from detectors import Detector, load_detector
@@ -52,7 +53,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     lifter = ready_lifter(options.lifter, options.device, options.backend)
     detector = ready_detector(options.detector, options.device)
     clock = Clock()
-    people = list(detector(progress(reader, "2D", reader.approx_num_frames)))
+    people = list(detector(progress(prefetch(reader), "2D", reader.approx_num_frames)))
     info = reader.info
     tracks = build_tracks(people, round(options.max_gap_s * info.fps), _min_track_frames(options, info))
     clock.lap("2D")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lifter import LIFTERS, checkpoints, normalize, scan
+from lifter.parallel import map_parts, num_parts
 from lifter.skeletons import H36M17, coco17_to_h36m17
 from lifter.windows import Windows
 
@@ -188,7 +189,8 @@ def predict(lifter: Lifter, inputs: Tensor, use_flip: bool, progress: Progress) 
     with torch.inference_mode():
         for batch in progress(inputs.split(WINDOWS_PER_BATCH), -(-len(inputs) // WINDOWS_PER_BATCH)):
             both = torch.cat([batch, mirror(batch)]) if use_flip else batch
-            joints = lifter.model(both.to(lifter.device)).float().cpu()
+            parts = both.to(lifter.device).tensor_split(num_parts(len(both), lifter.device))
+            joints = torch.cat(map_parts(torch.inference_mode()(lifter.model), parts)).float().cpu()
             if use_flip:
                 straight, flipped = joints.chunk(2)
                 joints = (straight + mirror(flipped)) / 2

@@ -11,6 +11,7 @@ from typing import Any
 from app.export.json import write_json
 from app.export.npz import write_npz
 from app.pipeline import Clock, Progress, silent
+from app.prefetch import prefetch
 from app.render import render_frames
 from app.results import PoseResult
 from app.video import VideoReader, write_video
@@ -43,7 +44,7 @@ def export(
         path = folder / "overlay.mp4"
         frames: Iterable[Any] = progress(VideoReader(result.video.path), "overlay", result.video.num_frames)
         with complete(path) as part:
-            write_video(part, render_frames(frames, result), result.video)
+            write_video(part, prefetch(render_frames(frames, result)), result.video)
         written["overlay"] = path
         clock.lap("overlay")
     result.stage_seconds.update(clock.seconds)
