@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.render import LEFT, RIGHT, Scene3D, output_size, overlay_2d, render_frames
+from app.drawing import LEFT, RIGHT
+from app.render import output_size, overlay_2d, render_frames
 from app.results import Pose3D, PoseResult, VideoInfo
+from app.scene import Scene3D
 from detectors.people import Track
 from lifter.skeletons import COCO17, H36M17
 
