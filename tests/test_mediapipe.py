@@ -14,18 +14,16 @@ import pytest
 
 import detectors
 from detectors import DETECTORS, load_detector
-from detectors.mediapipe import (
+from detectors.follower import (
     AUDIT_FRAMES,
-    LANDMARKS,
     LEFT_PATIENCE_FRAMES,
     MAX_STRIKES,
     PATIENCE_FRAMES,
     Body,
     CutDetector,
     Follower,
-    to_body,
-    to_people,
 )
+from detectors.mediapipe import LANDMARKS, to_body, to_people
 from detectors.tracking import MIRRORED
 from lifter.skeletons import COCO17
 
