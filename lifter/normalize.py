@@ -28,7 +28,7 @@ def to_picture(keypoints_px: Tensor, width: Tensor | float, height: Tensor | flo
     Source: PoseMamba, screen normalization; pixel (0, 0) there is a corner, here the centre of the first pixel.
     """
     half = torch.as_tensor(width, dtype=keypoints_px.dtype, device=keypoints_px.device) / 2
-    centre = torch.stack(torch.broadcast_tensors(half, half.new_tensor(height) / 2), dim=-1) - 0.5
+    centre = torch.stack(torch.broadcast_tensors(half, torch.as_tensor(height).to(half) / 2), dim=-1) - 0.5
     return (keypoints_px - centre) / half[..., None]
 
 

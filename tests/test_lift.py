@@ -13,10 +13,10 @@ CPU = torch.device("cpu")
 WIDTH, HEIGHT = 1280, 720
 
 # COCO-17 standing upright in a picture, pixels around (640, 360).
-STANDING = np.array(
+STANDING = np.array([640, 360]) + np.array(
     [[0, -150], [6, -156], [-6, -156], [12, -153], [-12, -153], [33, -114], [-33, -114], [42, -60], [-42, -60],
      [45, -9], [-45, -9], [21, 0], [-21, 0], [24, 75], [-24, 75], [24, 150], [-24, 150]], np.float64,
-) + (640, 360)  # fmt: skip
+)  # fmt: skip
 
 
 class Flat(nn.Module):
@@ -145,9 +145,9 @@ def test_both_mirror_images_are_averaged():
 
 @pytest.mark.parametrize("place", [(0.0, 0.0), (0.45, -0.2), (-0.3, 0.3)])
 def test_the_answer_about_a_person_aside_is_turned_back_to_the_camera(place):
-    # A flat figure that faces the camera from the side of the picture: its plane is square to its viewing ray. Seen by a
-    # camera turned to it, all its joints have one depth, so ``Flat`` is right, and the answer must be the true joints in
-    # the axes of the real camera up to one factor. (Midpoints of hips and shoulders are averaged in the picture; the
+    # A flat figure that faces the camera from the side of the picture: its plane is square to its viewing ray. Seen by
+    # a camera turned to it, all its joints have one depth, so ``Flat`` is right, and the answer must be the true joints
+    # in the axes of the real camera up to one factor. (Midpoints of hips and shoulders are averaged in the picture; the
     # comparison uses the limbs, which are not.)
     fov = 60.0
     focal = normalize.focal_px(WIDTH, HEIGHT, fov)
@@ -236,13 +236,13 @@ def test_progress_sees_every_batch(tiny_model):
 
 
 def test_stopping_the_progress_stops_the_work(tiny_model):
-    class Cancelled(Exception):
+    class CancelledError(Exception):
         pass
 
     def cancel(batches, total):
-        raise Cancelled
+        raise CancelledError
 
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         lift(lifter(tiny_model), [noisy(5)], progress=cancel)
 
 

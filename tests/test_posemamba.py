@@ -155,7 +155,8 @@ def published_shapes(d: int, n: int) -> dict[str, tuple[int, ...]]:
         "Spatial_patch_to_embedding.weight": (d, 2), "Spatial_patch_to_embedding.bias": (d,),
         **blocks,
         "Spatial_norm.weight": (d,), "Spatial_norm.bias": (d,), "Temporal_norm.weight": (d,),
-        "Temporal_norm.bias": (d,), "head.0.weight": (d,), "head.0.bias": (d,), "head.1.weight": (3, d), "head.1.bias": (3,),
+        "Temporal_norm.bias": (d,), "head.0.weight": (d,), "head.0.bias": (d,),
+        "head.1.weight": (3, d), "head.1.bias": (3,),
     }  # fmt: skip
 
 
@@ -253,7 +254,7 @@ def test_initialisation():
         # 512 log-uniform draws between 0.001 and 0.1: mean ln is that of 0.01, standard error 0.06
         assert float(step.log().mean()) == pytest.approx(math.log(0.01), abs=0.3)
     # uniform on +-1/sqrt(128): standard deviation 0.0510, here from 368 640 draws
-    spread = torch.cat([b.op.x_proj_weight.flatten() for b in (*model.STEblocks, *model.TTEblocks)]).std()
+    spread = torch.cat([b.op.x_proj_weight.flatten() for b in (*model.STEblocks, *model.TTEblocks)]).detach().std()
     assert float(spread) == pytest.approx(1 / math.sqrt(128 * 3), rel=0.02)
 
 

@@ -11,9 +11,9 @@ from lifter.scan import cpu, reference
 
 CHUNK = 64  # steps between two checkpoints of the compiled kernel; the lengths below go around it
 
-# Largest difference to the float64 definition over its largest absolute value. Measured on the cases of this file, worst
-# over backends and instruction sets: values 5e-7, gradients 1.5e-5 (sums over up to 512 steps; the compiled kernel's
-# exponentials are good to 1.1e-7 and their 16th power to 2e-6). A wrong term is off by 1e-2 and more.
+# Largest difference to the float64 definition over its largest absolute value. Measured on the cases of this file,
+# worst over backends and instruction sets: values 5e-7, gradients 1.5e-5 (sums over up to 512 steps; the compiled
+# kernel's exponentials are good to 1.1e-7 and their 16th power to 2e-6). A wrong term is off by 1e-2 and more.
 TOLERANCE = {"values": 1e-5, "gradients": 5e-5}
 
 RUNNERS = ("reference", "torch", "cpu", "cpu portable", "cpu avx2", "cpu avx512")
@@ -246,13 +246,21 @@ def test_cross_scan_follows_any_order(runner):
     assert_agrees(lambda x: cross(function, x, order), lambda x: cross(reference.cross_scan, x, order), inputs)
 
 
+WEIGHTS = ("dt_weight", "dt_bias", "A", "D")
+
+
+@pytest.mark.parametrize(
+    "frozen",
+    [("A",), WEIGHTS, tuple(n for n in ("source0", "source1", "projection0", "projection1", *WEIGHTS) if n != "A")],
+    ids=["decays", "all weights", "all but decays"],
+)
 @pytest.mark.parametrize("is_power", [True, False], ids=["powers", "any decays"])
-def test_frozen_decays_leave_all_other_gradients_right(runner, is_power):
+def test_frozen_inputs_leave_all_other_gradients_right(runner, is_power, frozen):
     function = run(runner, "cross_scan")
     inputs = cross_inputs(2, 5, 14, 32, 2, 16, 2, is_power=is_power)
     order = scan.grid_orders(5, 14)
     assert_agrees(
-        lambda x: cross(function, x, order), lambda x: cross(reference.cross_scan, x, order), inputs, frozen=("A",)
+        lambda x: cross(function, x, order), lambda x: cross(reference.cross_scan, x, order), inputs, frozen=frozen
     )
 
 

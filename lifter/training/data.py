@@ -296,6 +296,7 @@ def _spans(rng: Randomness, count: int, frames: int, joints: int, chance: float,
 def _bridge(keypoints: Tensor, missing: Tensor) -> Tensor:
     """Return keypoints (B, T, 17, 2) with the one missing span of each window (B, T) bool interpolated linearly."""
     frames = keypoints.shape[1]
+    missing = missing & ~missing.all(1, keepdim=True)  # a whole window has nothing to be bridged from
     time = torch.arange(frames, device=keypoints.device).expand_as(missing)
     first = torch.where(missing, time, frames).amin(1, keepdim=True) - 1  # last frame seen before the gap
     last = torch.where(missing, time, -1).amax(1, keepdim=True) + 1
