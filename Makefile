@@ -29,9 +29,9 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet uv==0.13.8
 
 $(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt lifter/scan/kernel.cpp
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[mediapipe]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe]'
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[mediapipe,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe,dev]'
 	touch $@
