@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import importlib.util
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+SOURCE = Path(__file__).with_name("kernel.cpp")
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 CHANNEL_MULTIPLE = 16  # channels are padded to a multiple of the widest vector
 _POINTERS = (
@@ -42,6 +45,9 @@ def kernel(name: str) -> ctypes.CDLL | str:
     if LANES[name] > ctypes.CDLL(portable.origin).scan_supported_lanes():
         return f"this processor has no {name}"
     library = ctypes.CDLL(spec.origin)
+    library.scan_source_sha256.restype = ctypes.c_char_p
+    if library.scan_source_sha256().decode() != hashlib.sha256(SOURCE.read_bytes()).hexdigest():
+        return f"the compiled {name} kernel is older than {SOURCE.name}: install again (make clean; make demo)"
     pointer, long, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     library.scan_forward.argtypes = [pointer, integer, long, long, long, integer]
     library.scan_backward.argtypes = [pointer, integer, integer, long, long, long, integer]
