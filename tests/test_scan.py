@@ -408,4 +408,3 @@ def test_the_lengths_above_go_around_the_kernels_chunk(compiled):
     run(compiled, "selective_scan")
     name = compiled.partition(" ")[2] or cpu.best_kernel()
     assert cpu.kernel(name).scan_chunk() == CHUNK
-    assert cpu.kernel(name).scan_lanes() == cpu.LANES[name]
