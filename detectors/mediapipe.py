@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import statistics
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -28,12 +30,14 @@ LANDMARKS = {
     "left_hip": 23, "right_hip": 24, "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28,
 }  # fmt: skip
 MODELS = ("pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite")
+GRAPH = "modules/pose_landmark/pose_landmark_cpu.binarypb"
 MODEL_COMPLEXITY = 1  # "full", the only one inside the wheel; 0 and 2 would be downloaded
 MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a person one can lift
 VISIBLE_SCORE = 0.3
 OFF_SCREEN_SCORE = 0.2  # joints outside the picture are guesses, but MediaPipe reports visibility up to 0.9 there
 BOX_MARGIN = 0.1  # around the keypoints [box sizes]: the head's top and the feet lie outside of them
 MIN_CROP_PX = 16
+TRIALS = 5  # pictures to find the better number of threads
 BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
@@ -76,9 +80,9 @@ class MediaPipeEyes:
     """MediaPipe itself: one instance that tracks and one without memory."""
 
     def __init__(self) -> None:
-        _use_up_first_warnings()
-        self._tracker = _pose(is_video=True)
-        self._looker = _pose(is_video=False)
+        threads = _num_threads()
+        self._tracker = _pose(is_video=True, num_threads=threads)
+        self._looker = _pose(is_video=False, num_threads=threads)
 
     def track(self, frame: np.ndarray) -> Body | None:
         """See ``Eyes``."""
@@ -87,12 +91,12 @@ class MediaPipeEyes:
 
     def restart(self, frame: np.ndarray | None = None, box: np.ndarray | None = None) -> None:
         """See ``Eyes``. A blank picture makes MediaPipe lose its target in 15 ms; its reset() takes 130 ms."""
-        self._tracker.process(BLANK)
+        self._tracker.process({"image": BLANK})
         if frame is not None and box is not None:
             x0, y0, x1, y1 = clip(box, *frame.shape[:2])
             masked = np.zeros_like(frame)
             masked[y0:y1, x0:x1] = frame[y0:y1, x0:x1]
-            self._tracker.process(masked)
+            self._tracker.process({"image": masked})
 
     def look(self, frame: np.ndarray, box: np.ndarray, mirrored: bool) -> Body | None:
         """See ``Eyes``."""
@@ -110,7 +114,7 @@ def _run(pose: Any, frame: np.ndarray, crop: tuple[int, int, int, int], mirrored
     if min(x1 - x0, y1 - y0) < MIN_CROP_PX:
         return None
     pixels = frame[y0:y1, x0:x1]
-    found = pose.process(np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)).pose_landmarks
+    found = pose.process({"image": np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)}).pose_landmarks
     if found is None:
         return None
     points = [found.landmark[index] for index in LANDMARKS.values()]
@@ -121,21 +125,63 @@ def _run(pose: Any, frame: np.ndarray, crop: tuple[int, int, int, int], mirrored
     return to_body(landmarks, crop, *frame.shape[:2])
 
 
-def _pose(is_video: bool, **thresholds: float) -> Any:
-    """Return a MediaPipe graph, warmed up, so that what it logs on its first picture is over."""
-    with _quiet():
-        from mediapipe.python.solutions.pose import Pose
+def _pose(is_video: bool, num_threads: int, threshold: float = 0.5) -> Any:
+    """Return MediaPipe's pose graph, warmed up, so that what it logs on its first picture is over.
 
-        pose = Pose(static_image_mode=not is_video, model_complexity=MODEL_COMPLEXITY, **thresholds)
-        pose.process(BLANK)
+    Graph and inputs are those of ``mediapipe.solutions.pose.Pose``, a class that cannot set the number of threads.
+    """
+    with _quiet():
+        from mediapipe.calculators.tensor.inference_calculator_pb2 import InferenceCalculatorOptions
+        from mediapipe.framework.calculator_pb2 import CalculatorGraphConfig
+        from mediapipe.python._framework_bindings.validated_graph_config import ValidatedGraphConfig
+        from mediapipe.python.solution_base import SolutionBase
+
+        validated = ValidatedGraphConfig()
+        validated.initialize(binary_graph_path=str(_package_folder() / GRAPH))
+        graph = CalculatorGraphConfig.FromString(validated.binary_config)
+        for node in graph.node:
+            if node.calculator == "InferenceCalculatorCpu":
+                options = node.options.Extensions[InferenceCalculatorOptions.ext]
+                options.delegate.xnnpack.num_threads = num_threads
+        by_roi = "poselandmarkbyroicpu__tensorstoposelandmarksandsegmentation__"
+        pose = SolutionBase(
+            graph_config=graph,
+            side_inputs={
+                "model_complexity": MODEL_COMPLEXITY,
+                "smooth_landmarks": is_video,
+                "enable_segmentation": False,
+                "smooth_segmentation": False,
+                "use_prev_landmarks": is_video,
+            },
+            calculator_params={
+                "posedetectioncpu__TensorsToDetectionsCalculator.min_score_thresh": threshold,
+                f"{by_roi}ThresholdingCalculator.threshold": threshold,
+            },
+            outputs=["pose_landmarks"],
+        )
+        pose.process({"image": BLANK})
     return pose
 
 
 @cache
-def _use_up_first_warnings() -> None:
-    """Provoke what MediaPipe logs once per process at the first person: with thresholds of 0 that is anything."""
-    with _quiet(), _pose(is_video=False, min_detection_confidence=0.0, min_tracking_confidence=0.0) as pose:
-        pose.process(BLANK[: len(BLANK) // 2])  # not square: that is what it warns of
+def _num_threads() -> int:
+    """Return 2 if a second thread makes MediaPipe faster right now, else 1; its answers are the same, bit by bit.
+
+    It waits by spinning: 1.6 times faster with a core to spare, 2.5 times slower without (measured on 2 cores). Hence
+    the trial, which also uses up what MediaPipe logs once per process: at thresholds of 0 anything is a person.
+    """
+    best = {}
+    for threads in (1, 2):
+        with _quiet(), _pose(is_video=False, num_threads=threads, threshold=0.0) as pose:
+            picture = BLANK[: len(BLANK) // 2]  # not square: that is what it warns of
+            pose.process({"image": picture})
+            times = []
+            for _ in range(TRIALS):
+                began = time.perf_counter()
+                pose.process({"image": picture})
+                times.append(time.perf_counter() - began)
+            best[threads] = statistics.median(times)
+    return 2 if best[2] < 0.9 * best[1] else 1
 
 
 @contextmanager
@@ -209,9 +255,7 @@ def build(weights: Path | None = None, device: str = "cpu") -> MediaPipeDetector
 
 def _models() -> list[Path]:
     """Return the model files that are used."""
-    spec = find_spec("mediapipe")
-    assert spec is not None and spec.origin is not None
-    paths = [Path(spec.origin).parent / "modules" / model for model in MODELS]
+    paths = [_package_folder() / "modules" / model for model in MODELS]
     absent = [path.name for path in paths if not path.is_file()]
     if absent:
         raise RuntimeError(
@@ -219,6 +263,12 @@ def _models() -> list[Path]:
             "pip install 'posemamba-wild[mediapipe]'"
         )
     return paths
+
+
+def _package_folder() -> Path:
+    spec = find_spec("mediapipe")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def _sha256(path: Path) -> str:
