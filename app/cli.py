@@ -236,7 +236,7 @@ def train(
     device: Device = DEFAULTS.device,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Train a lifter on mocap: weights.safetensors, curve.csv and a state to resume from, saved every two minutes."""
+    """Train a lifter on mocap: weights.safetensors, curve.csv and a state to resume from, saved every four minutes."""
     from app.train import train_lifter
 
     train_lifter(motion, out, minutes, lifter, schedule, normalization, device, seed, report=say)

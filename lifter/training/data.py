@@ -45,9 +45,10 @@ class Recipe:
     """
 
     speed: tuple[float, float] = (0.6, 1.6)
+    varied: float = 0.5  # share of windows that are spliced and bent at all; the others move as recorded
     splice: float = 0.35  # upper body from another clip
     bend: float = 0.35  # each pivot
-    tilt: float = 0.15  # whole body, up to 1.6 rad
+    tilt: float = 0.1  # whole body, up to 1.6 rad
     bone_scale: float = 0.06
     fov_degrees: tuple[float, float] = (28.0, 80.0)  # along the longer side of the picture
     person_height: tuple[float, float] = (0.25, 0.85)  # of the picture's height
@@ -133,9 +134,11 @@ def vary_motion(library: MotionLibrary, count: int, frames: int, recipe: Recipe,
     """Return (B, T, 17, 3) world joints: recorded motion, spliced, bent, tilted, resized, mirrored and turned."""
     joints = library.draw(count, frames, recipe.speed, rng.generator)
     other = library.draw(count, frames, recipe.speed, rng.generator)
-    joints = torch.where(rng.happens(recipe.splice, count)[:, None, None, None], _splice(joints, other), joints)
+    is_varied = rng.happens(recipe.varied, count)
+    is_spliced = rng.happens(recipe.splice, count) & is_varied
+    joints = torch.where(is_spliced[:, None, None, None], _splice(joints, other), joints)
     for joint, std, below in PIVOTS:
-        angle = rng.smooth(count, frames, 3) * std * rng.happens(recipe.bend, count)[:, None, None]
+        angle = rng.smooth(count, frames, 3) * std * (rng.happens(recipe.bend, count) & is_varied)[:, None, None]
         turned = joints[:, :, list(below)] - joints[:, :, joint : joint + 1]
         joints[:, :, list(below)] = joints[:, :, joint : joint + 1] + turned @ rotation_matrix(angle).mT
     joints = scale_bones(joints, 1 + recipe.bone_scale * rng.normal(count, 17).clamp(-2.5, 2.5))

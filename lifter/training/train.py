@@ -32,7 +32,7 @@ from lifter.training.motion import MotionLibrary, fingerprint
 
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
-SAVE_EVERY_S = 120.0
+SAVE_EVERY_S = 240.0
 GROWN_LAYERS = ("op.out_proj.weight", "mlp.fc2.weight", "mlp.fc2.bias")  # zero in a new block
 
 
@@ -70,8 +70,8 @@ SCHEDULES = {
     "laptop": Schedule(
         stages=(
             Stage(0.25, 2, ((32, 9),), False),
-            Stage(0.52, 3, ((40, 9), (14, 27), (14, 27)), False),
-            Stage(0.90, 3, ((14, 27), (6, 81), (2, 243)), False),
+            Stage(0.45, 3, ((40, 9), (14, 27), (14, 27)), False),
+            Stage(0.96, 3, ((14, 27), (6, 81), (2, 243)), False),
             Stage(1.00, None, ((6, 81), (2, 243)), True),
         ),
         learning_rate=2.5e-3,
