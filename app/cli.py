@@ -151,13 +151,14 @@ def discover(inputs: list[Path]) -> list[Path]:
 
 
 def unique_names(clips: list[Path]) -> list[str]:
-    """Return one folder name per clip: its stem, with -2, -3, ... where that is taken."""
+    """Return one folder name per clip: its stem, with -2, -3, ... where that is taken; never a way out of the folder."""
     names: list[str] = []
     for clip in clips:
-        name, number = clip.stem, 1
+        stem = clip.stem if clip.stem.strip(". ") else "clip"
+        name, number = stem, 1
         while name in names:
             number += 1
-            name = f"{clip.stem}-{number}"
+            name = f"{stem}-{number}"
         names.append(name)
     return names
 

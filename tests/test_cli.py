@@ -120,6 +120,10 @@ def test_folders_are_searched_in_order_and_other_files_left_alone(tmp_path):
     assert [p.name for p in discover([tmp_path])] == ["a.mov", "b.MP4", "c.webm"]
 
 
+def test_a_hostile_name_stays_inside_the_output_folder(tmp_path):
+    assert unique_names([tmp_path / "...mp4", tmp_path / ". .mov"]) == ["clip", "clip-2"]
+
+
 def test_clips_of_one_name_get_folders_of_their_own(tmp_path):
     assert unique_names([tmp_path / "a/walk.mp4", tmp_path / "b/walk.mp4", tmp_path / "walk-2.mov"]) == [
         "walk", "walk-2", "walk-2-2",
