@@ -43,7 +43,7 @@ def time_lifters(names: list[str], threads: int, with_reference: bool) -> Table:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     table = Table(title=f"one window of 243 frames, forward, batch 1; {machine()}")
-    for column in ("lifter", "scan", "CPU s", "frames/s", "x plain loop", "max difference"):
+    for column in ("lifter", "scan", "CPU s", "wall s", "frames/s", "x plain loop", "max difference"):
         table.add_column(column, justify="right")
     reasons = scan.usable_backends("cpu")
     order = [b for b in ("reference", "torch", "cpu") if reasons[b] is None and (with_reference or b != "reference")]
@@ -57,11 +57,11 @@ def time_lifters(names: list[str], threads: int, with_reference: bool) -> Table:
             keypoints = torch.rand(1, lifters.lifter_spec(name).window, 17, 2) * 2 - 1
             plain = truth = None
             for backend in order:
-                seconds, output = _time_forward(model, keypoints, backend)
+                seconds, wall, output = _time_forward(model, keypoints, backend)
                 plain = seconds if backend == "reference" else plain
                 truth = output if truth is None else truth
                 table.add_row(
-                    name, scan.describe(backend), f"{seconds:.3f}", f"{keypoints.shape[1] / seconds:.0f}",
+                    name, scan.describe(backend), f"{seconds:.3f}", f"{wall:.3f}", f"{keypoints.shape[1] / wall:.0f}",
                     f"{plain / seconds:.1f}" if plain else "-",
                     f"{(output - truth).abs().max():.1e}",
                 )  # fmt: skip
@@ -70,18 +70,18 @@ def time_lifters(names: list[str], threads: int, with_reference: bool) -> Table:
     return table
 
 
-def _time_forward(model: nn.Module, keypoints: torch.Tensor, backend: str) -> tuple[float, torch.Tensor]:
-    """Return (CPU seconds, output) of a forward pass: the median of several, or the only one of a slow backend."""
+def _time_forward(model: nn.Module, keypoints: torch.Tensor, backend: str) -> tuple[float, float, torch.Tensor]:
+    """Return (CPU seconds, wall seconds, output) of a forward pass: medians of several, one pass of a slow backend."""
     scan.use_backend(model, backend)
     times = []
     with torch.inference_mode():
         if backend == "cpu":
             model(keypoints)  # warm up
         for _ in range(REPEATS if backend == "cpu" else 1):
-            began = time.process_time()
+            began, began_wall = time.process_time(), time.perf_counter()
             output = model(keypoints)
-            times.append(time.process_time() - began)
-    return statistics.median(times), output
+            times.append((time.process_time() - began, time.perf_counter() - began_wall))
+    return statistics.median(cpu for cpu, _ in times), statistics.median(wall for _, wall in times), output
 
 
 def time_pipeline(clip: Path, repeat: int) -> Table:

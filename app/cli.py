@@ -18,6 +18,7 @@ from detectors import DETECTORS
 from lifter import LIFTERS
 
 DEFAULTS = Options()
+EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
 VIDEO_SUFFIXES = {
     ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
     ".ogv", ".gif", ".mxf",
@@ -44,7 +45,7 @@ def main() -> None:
     """Run the command line; expected failures become one sentence and exit code 1."""
     try:
         cli()
-    except (ValueError, OSError, RuntimeError) as error:
+    except EXPECTED as error:
         logging.getLogger(__name__).debug("failed", exc_info=True)
         fail(str(error))
         sys.exit(1)
@@ -89,17 +90,26 @@ def run(
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
 ) -> None:
     """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
-    options = Options(
+    options = usable_options(
         detector=detector.value, lifter=lifter, device=device, backend=backend, height_m=height, fov_degrees=fov,
         use_flip=flip, max_gap_s=max_gap, min_track_s=min_track, has_overlay=overlay,
     )  # fmt: skip
-    clips = discover(inputs)
+    clips = discover(inputs, out)
+    out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
     failed = 0
     for clip, name in zip(clips, unique_names(clips), strict=True):
         failed += not run_clip(clip, out / name, options)
     if len(clips) > 1:
         say(f"{len(clips) - failed} of {len(clips)} clips done, {failed} failed")
     raise typer.Exit(1 if failed else 0)
+
+
+def usable_options(**settings: Any) -> Options:
+    """Return Options; a value out of range is wrong usage, exit code 2."""
+    try:
+        return Options(**settings)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def run_clip(clip: Path, folder: Path, options: Options) -> bool:
@@ -111,9 +121,13 @@ def run_clip(clip: Path, folder: Path, options: Options) -> bool:
     try:
         result = estimate(clip, options, show_progress)
         written = export(result, folder, has_overlay=options.has_overlay, progress=show_progress)
-    except (ValueError, OSError, RuntimeError) as error:
+    except EXPECTED as error:
         logging.getLogger(__name__).debug("clip failed", exc_info=True)
         fail(str(error))
+        return False
+    except Exception as error:  # a fault of ours in one clip must not cost the clips behind it
+        logging.getLogger(__name__).error("unexpected failure in %s; please report it", clip, exc_info=True)
+        fail(f"{clip}: {type(error).__name__}: {error}")
         return False
     for warning in result.video.warnings:
         say(f"  warning: {warning}")
@@ -131,8 +145,10 @@ def _people(count: int) -> str:
     return {0: "nobody found", 1: "1 person"}.get(count, f"{count} people")
 
 
-def discover(inputs: list[Path]) -> list[Path]:
+def discover(inputs: list[Path], out: Path) -> list[Path]:
     """Return the clips behind files and folders; a folder is searched for video suffixes, in order of names.
+
+    Hidden files and what lies in ``out``, such as overlays of an earlier run, are no input.
 
     Raises:
         typer.Exit: With code 1 if a folder holds no video.
@@ -142,7 +158,14 @@ def discover(inputs: list[Path]) -> list[Path]:
         if not path.is_dir():
             clips.append(path)
             continue
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+        found = sorted(
+            p
+            for p in path.rglob("*")
+            if p.suffix.lower() in VIDEO_SUFFIXES
+            and not any(part.startswith(".") for part in p.relative_to(path).parts)
+            and not p.resolve().is_relative_to(out.resolve())
+            and p.is_file()
+        )
         if not found:
             fail(f"no video in {path}; expected files ending in {', '.join(sorted(VIDEO_SUFFIXES))}")
             raise typer.Exit(1)
@@ -151,7 +174,7 @@ def discover(inputs: list[Path]) -> list[Path]:
 
 
 def unique_names(clips: list[Path]) -> list[str]:
-    """Return one folder name per clip: its stem, with -2, -3, ... where that is taken; never a way out of the folder."""
+    """Return one folder name per clip: its stem, with -2, -3, ... where that is taken; never a way out of OUT."""
     names: list[str] = []
     for clip in clips:
         stem = clip.stem if clip.stem.strip(". ") else "clip"
@@ -206,14 +229,14 @@ def models() -> None:
 
     entries = checkpoints.manifest()
     table = Table(title="Lifters")
-    for column in ("name", "parameters", "window", "weights", "validation mm (P1 / P2)", "licence of weights"):
+    for column in ("name", "what", "parameters", "window", "weights", "validation mm (P1 / P2)", "licence of weights"):
         table.add_column(column)
     for name, spec in LIFTERS.items():
         parameters = sum(p.numel() for p in create_model(name).parameters())
         entry = entries.get(name)
         scores = f"{entry['validation_mm']['noisy_p1']} / {entry['validation_mm']['noisy_p2']}" if entry else "-"
         table.add_row(
-            name, f"{parameters:,}", str(spec.window), "included" if entry else "bring your own", scores,
+            name, spec.about, f"{parameters:,}", str(spec.window), "included" if entry else "bring your own", scores,
             entry["licence"] if entry else "-",
         )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -310,9 +333,14 @@ def show_progress(items: Iterable[Any], stage: str, total: int | None) -> Iterat
 
 def say(line: str) -> None:
     """Print one line of result to stdout."""
-    typer.echo(line)
+    typer.echo(printable(line))
 
 
 def fail(line: str) -> None:
     """Print one line about a failure to stderr."""
-    typer.echo(f"error: {line}", err=True)
+    typer.echo(printable(f"error: {line}"), err=True)
+
+
+def printable(line: str) -> str:
+    """Return ``line`` with bytes of file names that are no text written as escapes."""
+    return line.encode("utf-8", "backslashreplace").decode()

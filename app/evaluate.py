@@ -15,7 +15,7 @@ from detectors.people import Track
 from lifter import metrics
 from lifter.training.data import Recipe
 from lifter.training.evaluate import validate
-from lifter.training.motion import load_motion
+from lifter.training.motion import load_motion, read_npz
 
 COLUMNS = {
     "limbs_scaled": "12 limbs, root-relative, one scale",
@@ -38,8 +38,8 @@ def evaluate_clip(clip: Path, truth: Path, options: Options) -> Table:
     Raises:
         ValueError: Clip and truth have different numbers of frames.
     """
-    with np.load(truth, allow_pickle=False) as npz:
-        joints, keypoints = npz["h36m_cam"], npz["coco_px"] - 0.5
+    arrays = read_npz(truth, ("h36m_cam", "coco_px"))
+    joints, keypoints = arrays["h36m_cam"], arrays["coco_px"] - 0.5
     result = estimate(clip, options)
     if len(joints) != result.video.num_frames:
         raise ValueError(

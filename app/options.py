@@ -36,6 +36,8 @@ class Options:
     has_overlay: bool = True
 
     def __post_init__(self) -> None:
+        if self.backend not in ("auto", "cpu", "torch", "reference"):
+            raise ValueError(f"unknown backend {self.backend!r}; choose one of auto, cpu, torch, reference")
         if self.detector not in DETECTORS:
             raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join(DETECTORS)}")
         if self.height_m is not None:

@@ -17,7 +17,7 @@ import lifter as lifters
 from app import __version__
 from app.options import Options
 from app.prefetch import prefetch
-from app.results import Pose3D, PoseResult, VideoInfo
+from app.results import Pose3D, PoseResult, VideoInfo, stretches
 from app.video import VideoReader
 from detectors import Detector, load_detector
 from detectors.people import Track
@@ -55,7 +55,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     clock = Clock()
     people = list(detector(progress(prefetch(reader), "2D", reader.approx_num_frames)))
     info = reader.info
-    tracks = build_tracks(people, round(options.max_gap_s * info.fps), _min_track_frames(options, info))
+    tracks = build_tracks(people, round(options.max_gap_s * info.usual_fps), _min_track_frames(options, info))
     clock.lap("2D")
     poses = lift_tracks(lifter, tracks, info, options, progress)
     clock.lap("3D")
@@ -75,7 +75,7 @@ def ready_detector(name: str, device: str) -> Detector:
 
 
 def _min_track_frames(options: Options, info: VideoInfo) -> int:
-    return max(1, min(round(options.min_track_s * info.fps), info.num_frames))
+    return max(1, min(round(options.min_track_s * info.usual_fps), info.num_frames))
 
 
 def lift_tracks(
@@ -83,13 +83,13 @@ def lift_tracks(
 ) -> list[Pose3D]:
     """Return one pose per track, on the track's frames.
 
-    Every valid stretch of a track is lifted by itself; between two of them joints move in a straight line, so that all
-    frames carry numbers, and ``Track.valid`` says which to trust.
+    Every uninterrupted stretch of a track is lifted by itself; between two of them joints move in a straight line, so
+    that all frames carry numbers, and ``Track.valid`` says which to trust.
     """
-    stretches = [(track, run) for track in tracks for run in valid_runs(track.valid)]
+    runs = [(track, run) for track in tracks for run in stretches(track, info)]
     sequences = [
         Sequence2D(track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height)
-        for track, run in stretches
+        for track, run in runs
     ]
     joints = lift(
         lifter,
@@ -101,8 +101,8 @@ def lift_tracks(
     scale = options.height_m / NOMINAL_HEIGHT_M if options.height_m and lifter.unit == "m" else 1.0
     poses = []
     for track in tracks:
-        known = np.concatenate([np.arange(len(track.frames))[run] for t, run in stretches if t is track])
-        values = np.concatenate([x for (t, _), x in zip(stretches, joints, strict=True) if t is track])
+        known = np.concatenate([np.arange(len(track.frames))[run] for t, run in runs if t is track])
+        values = np.concatenate([x for (t, _), x in zip(runs, joints, strict=True) if t is track])
         flat = values.reshape(len(known), -1)
         filled = np.stack([np.interp(np.arange(len(track.frames)), known, column) for column in flat.T], axis=1)
         poses.append(
@@ -115,12 +115,6 @@ def lift_tracks(
             )
         )
     return poses
-
-
-def valid_runs(valid: np.ndarray) -> list[slice]:
-    """Return the stretches of True in ``valid`` (T,)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]])))
-    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:

@@ -46,6 +46,25 @@ class VideoInfo:
         if np.any(np.diff(self.timestamps_s) <= 0):
             raise ValueError("timestamps_s must be strictly increasing")
 
+    @property
+    def usual_fps(self) -> float:
+        """Frames per second between most neighbours: ``fps`` but for pauses."""
+        return 1 / float(np.median(np.diff(self.timestamps_s))) if self.num_frames > 1 else self.fps
+
+
+PAUSE_S = 1.0  # a longer time between two frames is a pause of the recording: motion does not continue across it
+
+
+def stretches(track: Track, video: VideoInfo) -> list[slice]:
+    """Return the uninterrupted parts of a track, as slices of its frame axis: valid throughout and without a pause."""
+    times = video.timestamps_s[track.frames]
+    is_pause = (
+        np.diff(times) > max(PAUSE_S, 3 * float(np.median(np.diff(times)))) if len(times) > 1 else np.zeros(0, bool)
+    )
+    starts = track.valid & np.concatenate([[True], ~track.valid[:-1] | is_pause])
+    ends = track.valid & np.concatenate([~track.valid[1:] | is_pause, [True]])
+    return [slice(int(a), int(b) + 1) for a, b in zip(np.flatnonzero(starts), np.flatnonzero(ends), strict=True)]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pose3D:

@@ -32,6 +32,7 @@ from lifter.skeletons import H36M17
 SKY: Color = (17, 20, 29)
 GROUND: Color = (44, 51, 68)
 GRID: Color = (134, 154, 190)
+BAND_ROWS = 128  # of the background drawn at once
 VIEW_TURN = math.radians(24)
 VIEW_DROP = math.radians(13)
 LIGHT_SLANT = (0.30, 0.22)  # how far a shadow falls right and back per unit of height
@@ -130,9 +131,21 @@ class Scene3D:
         self._principal = (width / 2 - self._focal * (u0 + u1) / 2, 0.48 * height - self._focal * (v0 + v1) / 2)
 
     def _draw_background(self) -> np.ndarray:
-        """Return the empty stage: for each pixel the point of the floor it sees, shaded by grid and distance."""
+        """Return the empty stage, drawn in bands: each pixel needs 200 bytes meanwhile."""
+        height = self._shape[0]
+        rng = np.random.default_rng(0)
+        bands = []
+        for start in range(0, height, BAND_ROWS):
+            first, last = max(0, start - 1), min(height, start + BAND_ROWS + 1)  # a row more for the gradient
+            band = self._shade_floor(first, last)[start - first :][: min(BAND_ROWS, height - start)]
+            band += rng.uniform(-0.7, 0.7, (*band.shape[:2], 1))  # keeps the gradient free of stripes
+            bands.append(np.clip(np.rint(band), 0, 255).astype(np.uint8))
+        return np.concatenate(bands)
+
+    def _shade_floor(self, first: int, last: int) -> np.ndarray:
+        """Return rows first to last - 1: for each pixel the point of the floor it sees, shaded by grid and distance."""
         height, width = self._shape
-        column, row = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+        column, row = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(first, last, dtype=np.float64))
         ray_x, ray_y = (column - self._principal[0]) / self._focal, (row - self._principal[1]) / self._focal
         cos, sin = math.cos(VIEW_DROP), math.sin(VIEW_DROP)
         drop = cos * ray_y + sin  # of the ray, in stage axes
@@ -148,7 +161,7 @@ class Scene3D:
         light = np.where(sees_floor, np.exp(-(far**2)), 0)
         cell = 0.3 * self._body  # about half a metre
         cos, sin = math.cos(VIEW_TURN), math.sin(VIEW_TURN)
-        lines = np.zeros(self._shape)
+        lines = np.zeros_like(x)
         for coordinate in ((cos * x - sin * z) / cell, (sin * x + cos * z) / cell):
             cells_per_px = np.hypot(*np.gradient(coordinate)) + 1e-9
             to_line_px = np.abs(coordinate - np.rint(coordinate)) / cells_per_px
@@ -156,12 +169,10 @@ class Scene3D:
             lines = np.maximum(
                 lines, np.clip(max(1.1, height / 600) - to_line_px, 0, 1) * np.clip(1.5 - 4 * cells_per_px, 0, 1)
             )
-        fall = np.linspace(0, 1, height)[:, None, None] ** 1.5
+        fall = np.linspace(0, 1, height)[first:last, None, None] ** 1.5
         sky = np.array(SKY) * (1 - 0.35 * fall) + np.array(GROUND) * 0.35 * fall
         floor = sky + light[..., None] * (np.array(GROUND) - sky) * 0.85
-        shaded = floor + (0.42 * light * lines)[..., None] * (np.array(GRID) - floor)
-        noise = np.random.default_rng(0).uniform(-0.7, 0.7, (*self._shape, 1))  # keeps the gradient free of bands
-        return np.clip(np.rint(shaded + noise), 0, 255).astype(np.uint8)
+        return floor + (0.42 * light * lines)[..., None] * (np.array(GRID) - floor)
 
     def _draw_shadows(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
         shrink = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable
@@ -27,8 +28,8 @@ def train_lifter(
     for name, value, known in (("schedule", schedule, SCHEDULES), ("normalization", normalization, NORMALIZATIONS)):
         if value not in known:
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
-    if minutes <= 0:
-        raise ValueError(f"minutes must be positive, got {minutes}")
+    if not 0 < minutes < math.inf:
+        raise ValueError(f"minutes must be positive and finite, got {minutes}")
     train_set, held_out = load_motion(motion, "train"), load_motion(motion, "validation")
     report(
         f"{train_set.minutes:.1f} minutes of motion, {held_out.minutes:.1f} held out; {minutes:g} minutes of training"

@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from app.results import VideoInfo
 
 MAX_SIDE = 16384  # px; libx264 encodes nothing larger
-MAX_PIXELS = 100_000_000  # 300 MB of RGB; a header that claims more is damaged or hostile
+MAX_PIXELS = 40_000_000  # 8K; a header that claims more is damaged or hostile
 FALLBACK_FPS = 25.0  # only for a single picture or a stream without any timing
 VFR_TIME_BASE = Fraction(1, 90_000)
 
@@ -66,11 +66,13 @@ class VideoReader:
             )
         with _open(self.path) as container:
             stream = _video_stream(self.path, container)
+            aspect = _pixel_aspect(stream)
             self.approx_num_frames = _approx_num_frames(stream, container.duration)
             self._rates = [rate for rate in (stream.guessed_rate, stream.average_rate) if rate]
         self._stored_size = (first.width, first.height)
+        self._shown_size = (max(1, round(first.width * aspect)), first.height)
         self.rotation = round(first.rotation / 90) * 90 % 360
-        self.width, self.height = self._stored_size[:: -1 if self.rotation in (90, 270) else 1]
+        self.width, self.height = self._shown_size[:: -1 if self.rotation in (90, 270) else 1]
 
     @property
     def info(self) -> VideoInfo:
@@ -81,7 +83,7 @@ class VideoReader:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for frame in self.decoded():
-            rgb = _to_rgb(frame, self._stored_size)
+            rgb = _to_rgb(frame, self._shown_size)
             yield cv2.rotate(rgb, _TURNS[self.rotation]) if self.rotation else rgb
 
     def decoded(self) -> Iterator[VideoFrame]:
@@ -153,6 +155,8 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo,
 
     Raises:
         ValueError: A frame is no uint8 (H, W, 3) array or changes size, or their number is not ``info.num_frames``.
+        RuntimeError: The encoder refuses, for instance a picture wider than ``MAX_SIDE``.
+        OSError: The disk is full or the folder cannot be written to.
     """
     path = Path(path)
     iterator = iter(frames)
@@ -165,6 +169,11 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo,
         for frame in iterator:
             encoder.add(frame)
         encoder.finish()
+    except av.FFmpegError as error:
+        encoder.discard()
+        raise RuntimeError(
+            f"cannot write {path}: the encoder says {error.strerror!r}; frames are {first.shape}"
+        ) from error
     except BaseException:
         encoder.discard()
         raise
@@ -314,7 +323,14 @@ def _to_rgb(frame: VideoFrame, size: tuple[int, int]) -> np.ndarray:
     rgb = np.asarray(frame.to_ndarray(format="rgb24", src_colorspace="ITU709" if is_untagged_hd else None), np.uint8)
     if (frame.width, frame.height) == size:
         return rgb
-    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+    shrinks = size[0] < frame.width or size[1] < frame.height
+    return np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8)
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Return width over height of a pixel: 1 but for DV, DVD, HDV and the like; nonsense counts as 1."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 0.2 < aspect < 5 else 1.0
 
 
 def _approx_num_frames(stream: VideoStream, duration_us: int | None) -> int | None:

@@ -37,7 +37,6 @@ class DetectorSpec:
         description: One line for tables and ``--help``.
         licence: Licence of code and weights.
         python_below: First Python version without a wheel of the package; None if there is no such limit.
-        checkpoint: Entry of checkpoints/manifest.toml; None if the package carries its weights.
     """
 
     module: str
@@ -46,13 +45,12 @@ class DetectorSpec:
     description: str
     licence: str
     python_below: tuple[int, int] | None = None
-    checkpoint: str | None = None
 
     def why_not(self) -> str | None:
         """Return why this detector cannot run here and what to do, None if it can."""
         if importlib.util.find_spec(self.package) is not None:
             return None
-        reason = f"the package {self.package} is not installed: pip install 'posemamba-wild[{self.extra}]'"
+        reason = f"the package {self.package} is not installed: in the checkout, pip install -e '.[{self.extra}]'"
         if self.python_below is not None and sys.version_info >= self.python_below:
             limit, running = (".".join(map(str, version[:2])) for version in (self.python_below, sys.version_info))
             reason += f"; it has no wheel for Python {limit} or newer and this is {running}: use an older Python"

@@ -260,7 +260,7 @@ def _models() -> list[Path]:
     if absent:
         raise RuntimeError(
             f"mediapipe {version('mediapipe')} has no {', '.join(absent)}; 0.10.21 is the last release with models: "
-            "pip install 'posemamba-wild[mediapipe]'"
+            "in the checkout, pip install -e '.[mediapipe]'"
         )
     return paths
 

@@ -23,6 +23,7 @@ else:
 
 FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
 MANIFEST = FOLDER / "manifest.toml"
+SAID = ("training_minutes", "revision", "validation_mm")  # repeated in the provenance of results
 NESTED_KEYS = ("model_pos", "model", "state_dict")  # where published training code keeps the weights
 # What torch.load was seen to raise for damaged files, text files and files that would have to run code.
 UNREADABLE = (pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, LookupError, OSError, TypeError,
@@ -134,11 +135,13 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def summary(weights: Weights) -> dict[str, Any]:
     """Return what the provenance of a result says about the weights."""
-    training = json.loads(weights.metadata.get("training", "{}"))
-    return {
-        "file": weights.path.name,
-        "sha256": weights.sha256,
-        "validation_mm": json.loads(weights.metadata.get("validation_mm", "{}")),
-        "training_minutes": training.get("training_minutes"),
-        "revision": training.get("revision"),
-    }
+    return {"file": weights.path.name, "sha256": weights.sha256, **{key: _said(weights, key) for key in SAID}}
+
+
+def _said(weights: Weights, key: str) -> Any:
+    """Return what the file's metadata says of its training, None if nothing; only a claim of whoever wrote the file."""
+    try:
+        training = json.loads(weights.metadata.get("training", "{}"))
+        return training.get(key) if isinstance(training, dict) else None
+    except json.JSONDecodeError:
+        return None

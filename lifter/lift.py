@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from lifter import LIFTERS, checkpoints, normalize, scan
 from lifter.parallel import map_parts, num_parts
-from lifter.skeletons import H36M17, coco17_to_h36m17
+from lifter.skeletons import MOTION_FPS as FPS
+from lifter.skeletons import coco17_to_h36m17, mirror
 from lifter.windows import Windows
 
-FPS = 50.0  # the rate of motion that every network here was trained on
 OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
 WINDOWS_PER_BATCH = 8  # twice that with the mirrored copies: 140 MB of activations for the small network
 Progress = Callable[[Iterable, int], Iterable]
@@ -108,8 +108,8 @@ def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
     """
     module = importlib.import_module("lifter.models.posemamba")
     config = module.config_of(tensors)
-    model = module.build(config)
-    expected = model.state_dict()
+    with torch.device("meta"):  # shapes only: a hostile file must not make us allocate what it claims
+        expected = module.build(config).state_dict()
     missing = [key for key in expected if key not in tensors]
     unexpected = [key for key in tensors if key not in expected]
     shapes = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
@@ -118,6 +118,10 @@ def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
             f"weights do not fit a PoseMamba of width {config.width} and depth {config.depth}: missing {missing[:3]}, "
             f"unexpected {unexpected[:3]}, wrong shape {shapes[:3]}"
         )
+    broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ValueError(f"weights hold numbers that are not finite, in {broken[:3]}; the training of this file failed")
+    model = module.build(config)
     model.load_state_dict(tensors, strict=True)
     size = (config.width, config.depth)
     known = {(c.width, c.depth): name for name, s in LIFTERS.items() for c in [getattr(module, s.config)]}
@@ -196,13 +200,6 @@ def predict(lifter: Lifter, inputs: Tensor, use_flip: bool, progress: Progress) 
                 joints = (straight + mirror(flipped)) / 2
             outputs.append(joints)
     return torch.cat(outputs)
-
-
-def mirror(points: Tensor) -> Tensor:
-    """Return points (..., 17, C) with x negated and left and right exchanged; its own inverse."""
-    flipped = points[..., list(H36M17.mirrored), :].clone()
-    flipped[..., 0] *= -1
-    return flipped
 
 
 def resample(points: np.ndarray, timestamps_s: np.ndarray, fps: float = FPS) -> np.ndarray:

@@ -47,11 +47,14 @@ def p_mpjpe(predicted: np.ndarray, truth: np.ndarray, joints: tuple[int, ...] | 
     return MM * np.linalg.norm(aligned - g, axis=-1).mean(-1)
 
 
-def jitter(joints: np.ndarray, fps: float) -> float:
-    """Return the mean length of the second difference of joints (T, 17, 3), in m/s^2; 0 below three frames."""
+def jitter(joints: np.ndarray, timestamps_s: np.ndarray) -> float:
+    """Return the mean acceleration of joints (T, 17, 3) at the times (T,), in m/s^2; 0 below three frames."""
     if len(joints) < 3:
         return 0.0
-    return float(np.linalg.norm(np.diff(joints, n=2, axis=0), axis=-1).mean() * fps**2)
+    steps = np.diff(timestamps_s)[:, None, None]
+    velocity = np.diff(joints, axis=0) / steps
+    acceleration = np.diff(velocity, axis=0) / ((steps[1:] + steps[:-1]) / 2)
+    return float(np.linalg.norm(acceleration, axis=-1).mean())
 
 
 def bone_length_variation(joints: np.ndarray) -> float:

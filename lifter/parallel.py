@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 Result = TypeVar("Result")
+_SETTING_THREADS = threading.Lock()
 
 
 def num_parts(items: int, device: torch.device) -> int:
@@ -24,10 +26,10 @@ def map_parts(function: Callable[..., Result], *parts: Sequence[Any]) -> list[Re
     count = len(parts[0])
     if count == 1:
         return [function(*(part[0] for part in parts))]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(count) as pool:
+    with _SETTING_THREADS, ThreadPoolExecutor(count) as pool:  # one caller at a time: the setting is the process's
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
             return list(pool.map(function, *parts))
-    finally:
-        torch.set_num_threads(threads)
+        finally:
+            torch.set_num_threads(threads)

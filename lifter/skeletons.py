@@ -63,6 +63,7 @@ H36M17 = Skeleton(
     left_right=((4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)),
 )  # fmt: skip
 
+MOTION_FPS = 50.0  # frames per second of all training motion; keypoints are brought to it before they are lifted
 # The adult that every training window is scaled to, so that the network never has to guess body size.
 NOMINAL_BONE_SUM_M = 3.99  # over the 16 bones of H36M17: the mean of the recorded adults ...
 NOMINAL_HEIGHT_M = 1.70  # ... who stand about this tall
@@ -105,3 +106,10 @@ def coco17_to_h36m17(keypoints):
     if isinstance(keypoints, np.ndarray):
         return COCO17_TO_H36M17.astype(keypoints.dtype) @ keypoints
     return keypoints.new_tensor(COCO17_TO_H36M17) @ keypoints
+
+
+def mirror(points):
+    """Return torch points (..., 17, C) of H36M17 with x negated and left and right exchanged; its own inverse."""
+    flipped = points[..., list(H36M17.mirrored), :].clone()
+    flipped[..., 0] *= -1
+    return flipped

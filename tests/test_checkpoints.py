@@ -232,7 +232,7 @@ def test_a_device_that_is_not_there_is_refused(tiny, tmp_path):
 
 def test_our_files_keep_weights_and_metadata(tiny, tmp_path):
     path = tmp_path / "weights.safetensors"
-    metadata = {"normalization": "person", "unit": "m", "validation_mm": '{"clean_p1": 60.5}',
+    metadata = {"normalization": "person", "unit": "m",
                 "training": '{"training_minutes": 12.5, "revision": "abc"}'}  # fmt: skip
     save_weights(tiny.state_dict(), metadata, path)
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]  # no part file is left
@@ -243,7 +243,7 @@ def test_our_files_keep_weights_and_metadata(tiny, tmp_path):
     assert (loaded.normalization, loaded.unit) == ("person", "m")
     assert loaded.provenance["weights"] == {
         "file": "weights.safetensors", "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "validation_mm": {"clean_p1": 60.5}, "training_minutes": 12.5, "revision": "abc",
+        "validation_mm": None, "training_minutes": 12.5, "revision": "abc",
     }  # fmt: skip
     assert same(loaded.model, tiny)
 
@@ -329,3 +329,26 @@ def test_shipped_checkpoints_match_their_hash_and_load(root):
         assert loaded.provenance["weights"]["file"] == path.name
         with torch.inference_mode():
             assert torch.isfinite(loaded.model(torch.zeros(1, 3, 17, 2))).all()
+
+
+def test_numbers_that_are_not_finite_are_refused(tiny_model, tmp_path):
+    state = {key: value.clone() for key, value in tiny_model.state_dict().items()}
+    state["head.1.bias"][0] = float("nan")
+    save_weights(state, {}, tmp_path / "nan.safetensors")
+    with pytest.raises(ValueError, match=r"not finite.*head.1.bias"):
+        lifter.load_lifter(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spatial", "temporal", "block"),
+    [((), (243,), 0), ((1, 17, 16), (1, 243, 16), 100_000_000), ((1, 1, 300_000), (1, 1, 1), 0)],
+)
+def test_a_file_that_claims_a_giant_network_is_refused_before_it_is_built(spatial, temporal, block, tmp_path):
+    state = {
+        "Spatial_pos_embed": torch.zeros(spatial),
+        "Temporal_pos_embed": torch.zeros(temporal),
+        f"STEblocks.{block}.norm.weight": torch.zeros(1),
+    }
+    save_weights(state, {}, tmp_path / "giant.safetensors")
+    with pytest.raises(ValueError, match="PoseMamba"):
+        lifter.load_lifter(tmp_path / "giant.safetensors")

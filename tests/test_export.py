@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import av
@@ -12,6 +13,7 @@ import pytest
 
 from app.export import WRITERS, complete, export
 from app.export.json import SCHEMA_FILE, document, write_json
+from app.quality import assess
 from app.results import Pose3D, PoseResult, VideoInfo
 from app.video import probe, write_video
 from detectors.people import Track
@@ -104,7 +106,7 @@ def test_json_of_a_variable_rate_video_has_timestamps(make_result, validator):
 def test_ten_minutes_of_one_person_stay_under_60_mb(make_result, tmp_path):
     result = make_result(count=40)
     write_json(result, tmp_path / "pose.json")
-    empty = len(json.dumps({**document(result), "people": []}))
+    empty = len(json.dumps({**document(result), "people": []}, separators=(",", ":")))
     per_frame = ((tmp_path / "pose.json").stat().st_size - empty) / 40
     assert per_frame * 10 * 60 * 50 < 60e6  # even at 50 frames per second
 
@@ -165,3 +167,26 @@ def test_export_removes_the_overlay_part_when_the_video_vanished(make_result, tm
     with pytest.raises(FileNotFoundError):
         export(result, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*overlay*"))
+
+
+def test_a_height_that_was_not_applied_is_not_claimed(make_result):
+    result = make_result()
+    lifter = PROVENANCE["lifter"]
+    published = {**PROVENANCE, "options": {"height_m": 1.8}, "lifter": {**lifter, "unit": "normalized"}}
+    ours = {**published, "lifter": lifter}
+    applied = document(replace(result, provenance=ours))["coordinates"]["joints_3d"]
+    assert (applied["scale"], applied["height_m"]) == ("from_height", 1.8)
+    ignored = document(replace(result, provenance=published))["coordinates"]["joints_3d"]
+    assert (ignored["scale"], ignored["height_m"]) == ("unknown", None)
+
+
+def test_quality_compares_nothing_across_a_gap(make_result):
+    result = make_result(count=60)
+    (track,) = result.tracks
+    valid = np.ones(60, bool)
+    valid[20:40] = False
+    joints = np.zeros((60, 17, 3), np.float32)
+    joints[30:, 1:] = 1.0  # stands still on either side of the gap, in two places
+    gap = Track(0, track.frames, track.keypoints, track.scores, track.observed & valid, valid)
+    still = replace(result, tracks=[gap], poses=[Pose3D(0, track.frames, joints, track.scores, "m")])
+    assert assess(still)[0]["jitter"] == 0

@@ -98,15 +98,22 @@ def test_p_mpjpe_is_never_above_the_root_mean_square_of_the_unaligned_error(pred
 
 @pytest.mark.parametrize("fps", [25.0, 29.97, 50.0])
 def test_jitter_of_constant_acceleration_is_that_acceleration(truth, fps):
-    time = np.arange(30)[:, None, None] / fps
+    times = np.arange(30) / fps
+    time = times[:, None, None]
     acceleration = np.array([3.0, 0, 4.0])  # 5 m/s^2
     joints = truth[:1] + time * np.array([1.0, 2, 3]) + 0.5 * acceleration * time**2
-    assert metrics.jitter(joints, fps) == pytest.approx(5)
+    assert metrics.jitter(joints, times) == pytest.approx(5)
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_jitter_of_less_than_three_frames_is_zero(frames):
-    assert metrics.jitter(np.ones((frames, 17, 3)), 50) == 0
+    assert metrics.jitter(np.ones((frames, 17, 3)), np.arange(frames) / 50) == 0
+
+
+def test_jitter_of_steady_motion_is_zero_at_a_varying_rate(truth):
+    times = np.cumsum([0, 0.02, 0.06, 0.02, 0.06, 0.04])
+    joints = truth[:1] + times[:, None, None] * np.array([1.0, 2, 3])
+    assert metrics.jitter(joints, times) == pytest.approx(0, abs=1e-9)
 
 
 def test_bones_of_a_rigid_body_do_not_vary(truth):

@@ -5,18 +5,22 @@ from __future__ import annotations
 import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from app import pipeline
 from app.options import Options
-from app.pipeline import estimate
-from app.results import VideoInfo
+from app.pipeline import estimate, lift_tracks
+from app.results import VideoInfo, stretches
 from app.video import write_video
 from detectors import DETECTORS, DetectorSpec
-from detectors.people import People
+from detectors.people import People, Track
 from lifter import checkpoints
+from lifter.lift import Lifter
+from lifter.skeletons import coco17_to_h36m17
 
 SIZE = (320, 240)  # width, height
 FOCAL = 300.0
@@ -150,6 +154,37 @@ def test_frame_rate_does_not_change_the_motion(film, fps):
     # where the clips do not last equally long, are left out
     difference = np.linalg.norm(on_slow - slow, axis=-1)[5:-5]
     assert difference.mean() < 0.01  # metres
+
+
+def test_a_pause_of_an_hour_costs_no_time_and_joins_nothing():
+    times = np.r_[np.arange(40) / 25, 3600 + np.arange(40) / 25]
+    info = VideoInfo(Path("clip.mp4"), *SIZE, 80 / 3602, 80, 0, times, False)
+    every = np.ones(80, bool)
+    track = Track(0, np.arange(80), walk(times % 3600), np.ones((80, 17), np.float32), every, every)
+    assert [(run.start, run.stop) for run in stretches(track, info)] == [(0, 40), (40, 80)]
+    lifter = Lifter(Flat(), "flat", 243, "picture", "normalized", torch.device("cpu"), {})
+    (pose,) = lift_tracks(lifter, [track], info, Options())  # 180 000 frames at 50 fps if it went across
+    np.testing.assert_allclose(pose.joints[:40], pose.joints[40:], atol=1e-5)  # float32
+
+
+class Flat(torch.nn.Module):
+    """Answers every keypoint with itself at depth 0."""
+
+    def forward(self, keypoints):
+        return torch.nn.functional.pad(keypoints, (0, 1))
+
+
+def test_joints_of_a_known_lifter_come_back_in_place():
+    times = np.arange(61) / 50
+    info = VideoInfo(Path("clip.mp4"), *SIZE, 50.0, 61, 0, times)
+    every = np.ones(61, bool)
+    track = Track(7, np.arange(61), walk(times), np.ones((61, 17), np.float32), every, every)
+    lifter = Lifter(Flat(), "flat", 243, "picture", "m", torch.device("cpu"), {})
+    (pose,) = lift_tracks(lifter, [track], info, Options(height_m=3.4 / 2))
+    points = coco17_to_h36m17(track.keypoints) * 2 / SIZE[0]
+    expected = np.concatenate([points - points[:, :1], np.zeros((61, 17, 1))], axis=-1)
+    np.testing.assert_allclose(pose.joints, expected, atol=1e-5)  # float32; no resampling at 50 fps
+    assert pose.person_id == 7
 
 
 def test_height_scales_the_joints(film, options):

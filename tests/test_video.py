@@ -341,3 +341,17 @@ def test_exception_while_drawing_leaves_no_file(tmp_path: Path) -> None:
 def test_frame_of_another_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frame 1 has shape"):
         write_video(tmp_path / "out.mp4", [picture(0), picture(1, 32, 32)], info_for(2))
+
+
+def test_pixels_that_are_not_square_are_shown_as_they_are_meant(tmp_path):
+    path = tmp_path / "anamorphic.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 144, 108, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)  # 4:3 stored, 16:9 meant
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((108, 144, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode(None))
+    reader = VideoReader(path)
+    assert {frame.shape for frame in reader} == {(108, 192, 3)}
+    assert (reader.info.width, reader.info.height) == (192, 108)

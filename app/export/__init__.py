@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from app.export.json import write_json
 from app.export.npz import write_npz
@@ -34,6 +33,8 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     written = {}
+    if not has_overlay:
+        (folder / "overlay.mp4").unlink(missing_ok=True)  # of an earlier run: it would not belong to the new numbers
     for kind, write in WRITERS.items():
         path = folder / f"pose.{kind}"
         with complete(path) as part:
@@ -42,9 +43,9 @@ def export(
     clock.lap("export")
     if has_overlay:
         path = folder / "overlay.mp4"
-        frames: Iterable[Any] = progress(VideoReader(result.video.path), "overlay", result.video.num_frames)
+        frames = prefetch(render_frames(VideoReader(result.video.path), result))
         with complete(path) as part:
-            write_video(part, prefetch(render_frames(frames, result)), result.video)
+            write_video(part, progress(frames, "overlay", result.video.num_frames), result.video)
         written["overlay"] = path
         clock.lap("overlay")
     result.stage_seconds.update(clock.seconds)

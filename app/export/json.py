@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from app.quality import assess
 from app.results import PoseResult, VideoInfo
+from lifter.checkpoints import sha256_of
 from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
 
 SCHEMA = "posemamba/pose/1"
@@ -49,8 +49,8 @@ def document(result: PoseResult) -> dict[str, Any]:
 
 def coordinates(result: PoseResult) -> dict[str, Any]:
     """Return axes, units, origin and scale of all numbers."""
-    height = result.provenance["options"]["height_m"]
     unit = result.provenance["lifter"]["unit"]
+    height = result.provenance["options"]["height_m"] if unit == "m" else None
     return {
         "keypoints_2d": {
             "unit": "px",
@@ -70,7 +70,7 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
 def _video(info: VideoInfo) -> dict[str, Any]:
     video = {
         "name": info.path.name,
-        "sha256": _sha256(info.path),
+        "sha256": sha256_of(info.path),
         "width": info.width,
         "height": info.height,
         "fps": info.fps,
@@ -101,11 +101,3 @@ def _keypoints(keypoints: np.ndarray, scores: np.ndarray) -> list:
 
 def _rounded(values: np.ndarray, unit: str) -> list:
     return np.round(values.astype(np.float64), DECIMALS[unit]).tolist()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -181,9 +181,9 @@ def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
         ValueError: The keys are not those of a PoseMamba.
     """
     try:
-        d = state_dict["Spatial_pos_embed"].shape[-1]
-        window = state_dict["Temporal_pos_embed"].shape[1]
-        depth = 1 + max(int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks."))
+        _, _, d = state_dict["Spatial_pos_embed"].shape
+        _, window, _ = state_dict["Temporal_pos_embed"].shape
+        depth = len({int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks.")})
     except (KeyError, ValueError) as error:
         keys = ", ".join(list(state_dict)[:3])
         raise ValueError(

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lifter import normalize
-from lifter.skeletons import COCO17, H36M17, NOMINAL_BONE_SUM_M, coco17_to_h36m17
-from lifter.training.motion import FPS, MotionLibrary
+from lifter.skeletons import COCO17, H36M17, MOTION_FPS, NOMINAL_BONE_SUM_M, coco17_to_h36m17, mirror
+from lifter.training.motion import MotionLibrary
 
 PARENTS = H36M17.parents
 UPPER_BODY = tuple(range(7, 17))
@@ -151,13 +151,6 @@ def vary_motion(library: MotionLibrary, count: int, frames: int, recipe: Recipe,
     middle = pelvis[:, frames // 2 : frames // 2 + 1]
     joints = (joints - pelvis) @ turn.mT + (pelvis - middle) @ rotation_matrix(yaw).mT
     return torch.where(rng.happens(0.5, count)[:, None, None, None], mirror(joints), joints)
-
-
-def mirror(joints: Tensor) -> Tensor:
-    """Return joints (..., 17, C) with channel 0 negated and left and right exchanged; its own inverse."""
-    flipped = joints[..., list(H36M17.mirrored), :].clone()
-    flipped[..., 0] *= -1
-    return flipped
 
 
 def scale_bones(joints: Tensor, factors: Tensor) -> Tensor:
@@ -316,19 +309,19 @@ def _film_slower(keypoints: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
     count, frames = keypoints.shape[:2]
     rates = torch.tensor([10.0, 15, 24, 25, 30, 30, 30, 60], device=rng.device)
     rate = rates[rng.integers(0, len(rates), count)]
-    rate = torch.where(rng.happens(recipe.low_rate, count), rate, FPS)[:, None]
+    rate = torch.where(rng.happens(recipe.low_rate, count), rate, MOTION_FPS)[:, None]
     phase = rng.uniform(0, 1, count, 1)
     time = torch.arange(frames, device=rng.device)[None]
-    slow = time * rate / FPS + phase
+    slow = time * rate / MOTION_FPS + phase
     floor = slow.floor()
     weight = (slow - floor)[..., None, None]
 
     def at(place: Tensor) -> Tensor:  # the detector's answer at a moment of the slow film
-        moment = ((place - phase) * FPS / rate).clamp(0, frames - 1)
+        moment = ((place - phase) * MOTION_FPS / rate).clamp(0, frames - 1)
         low = moment.long()
         rows = torch.arange(count, device=rng.device)[:, None]
         high = (low + 1).clamp(max=frames - 1)
         return torch.lerp(keypoints[rows, low], keypoints[rows, high], (moment - low)[..., None, None])
 
     filmed = torch.lerp(at(floor), at(floor + 1), weight)
-    return torch.where((rate == FPS)[..., None, None], keypoints, filmed)
+    return torch.where((rate == MOTION_FPS)[..., None, None], keypoints, filmed)

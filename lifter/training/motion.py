@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-FPS = 50.0
+from lifter.skeletons import MOTION_FPS as FPS
+
 # Subjects of the rendered test clips, or possibly so: never trained on, scored as "unseen motion".
 RESERVED = ("cmu_01", "cmu_02", "cmusub_*", "cmu_05", "cmu_05_ic", "cmu_06_ic", "cmu_07", "cmu_07_ic")
 # Whole subjects held out, and single clips ("file:clip pattern") of subjects with several styles of motion.
@@ -93,11 +95,11 @@ def load_motion(folder: Path, split: str) -> MotionLibrary:
     files = sorted(Path(folder).rglob("*.npz"))
     joints, lengths, names = [], [], []
     for file in files:
-        with np.load(file, allow_pickle=False) as npz:
-            if float(npz["fps"]) != FPS:
-                raise ValueError(f"{file} has {float(npz['fps'])} fps, expected {FPS}; resample it first")
-            motion = npz["root"][:, None] + npz["rel"].astype(np.float32)
-            borders, clips = npz["clip_start"], [str(name) for name in npz["clip_name"]]
+        npz = read_npz(file, ("fps", "root", "rel", "clip_start", "clip_name"))
+        if float(npz["fps"]) != FPS:
+            raise ValueError(f"{file} has {float(npz['fps'])} fps, expected {FPS}; resample it first")
+        motion = npz["root"][:, None] + npz["rel"].astype(np.float32)
+        borders, clips = npz["clip_start"], [str(name) for name in npz["clip_name"]]
         chosen = [i for i, clip in enumerate(clips) if split_of(file.stem, clip) == split]
         joints += [motion[borders[i] : borders[i + 1]] for i in chosen]
         lengths += [int(borders[i + 1] - borders[i]) for i in chosen]
@@ -113,6 +115,23 @@ def load_motion(folder: Path, split: str) -> MotionLibrary:
         tuple(names),
         torch.from_numpy(weights).float(),
     )
+
+
+def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Return the arrays ``keys`` of an npz file; never unpickles.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not an npz file, or an array is missing.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as npz:
+            missing = [key for key in keys if key not in npz]
+            if not missing:
+                return {key: npz[key] for key in keys}
+    except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is no npz file; expected one with the arrays {', '.join(keys)}") from error
+    raise ValueError(f"{path} lacks {', '.join(missing)}; expected an npz file with {', '.join(keys)}")
 
 
 def split_of(file: str, clip: str) -> str:

@@ -161,6 +161,7 @@ def train(
                    "loss": sum(losses) / len(losses), **errors}  # fmt: skip
             losses = []
             _save(run, config, schedule, folder, row, rng, provenance={
+                "validation_mm": {k: round(v, 1) for k, v in errors.items()},
                 "command": command, "revision": git_revision(), "seed": seed, "device": device,
                 "training_minutes": round(run.seconds / 60, 1), "steps": run.step,
                 "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
@@ -271,8 +272,6 @@ def _save(run: Training, config, schedule, folder: Path, row: dict, rng: Randomn
     metadata = {
         "normalization": provenance["recipe"]["normalization"],
         "unit": "m",
-        "fps": "50",
-        "validation_mm": json.dumps({k: round(v, 2) for k, v in row.items() if k.endswith(("p1", "p2"))}),
         "training": json.dumps(provenance),
     }
     save_weights(weights.state_dict(), metadata, folder / "weights.safetensors")
