@@ -27,7 +27,21 @@ COLUMNS = {
 
 
 def evaluate_clip(clip: Path, truth: Path, options: Options) -> Table:
-    """Return a table of errors in mm: ours from pixels, ours from exact 2D, MediaPipe's world landmarks.
+    """Return ``score_clip`` as a table."""
+    table = Table(title=f"{clip.name}: error in mm")
+    table.add_column("3D from (frames scored)")
+    for column in COLUMNS.values():
+        table.add_column(column, justify="right")
+    for name, errors in score_clip(clip, truth, options).items():
+        table.add_row(f"{name} ({errors['frames']:.0f})", *(f"{errors[column]:.1f}" for column in COLUMNS))
+    return table
+
+
+def score_clip(clip: Path, truth: Path, options: Options) -> dict[str, dict[str, float]]:
+    """Return errors in mm (``metrics.summary`` and the number of ``frames``) by where the 3D comes from.
+
+    Rows: ``pixels, this app`` (absent if nobody was found), ``exact 2D, this app``, and ``MediaPipe world landmarks`` for a
+    clip of one person; with several people a row each.
 
     Args:
         clip: Video.
@@ -36,7 +50,7 @@ def evaluate_clip(clip: Path, truth: Path, options: Options) -> Table:
         options: Settings of the run.
 
     Raises:
-        ValueError: Clip and truth have different numbers of frames.
+        ValueError: Clip and truth have different numbers of frames, or the truth lacks an array.
     """
     arrays = read_npz(truth, ("h36m_cam", "coco_px"))
     joints, keypoints = arrays["h36m_cam"], arrays["coco_px"] - 0.5
@@ -45,30 +59,26 @@ def evaluate_clip(clip: Path, truth: Path, options: Options) -> Table:
         raise ValueError(
             f"{truth} has {len(joints)} frames, {clip} has {result.video.num_frames}; expected the same clip"
         )
-    table = Table(title=f"{clip.name}: error in mm (frames scored)")
-    table.add_column("3D from")
-    for column in COLUMNS.values():
-        table.add_column(column, justify="right")
-    world = mediapipe_world(clip)
-    for person in range(joints.shape[1]):
-        rows = {}
+    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    num_people = joints.shape[1]
+    scores = {}
+    for person in range(num_people):
+        prefix = f"person {person}: " if num_people > 1 else ""
         track = nearest_track(result, keypoints[:, person])
         if track is not None:
-            pose = result.poses[track]
-            rows["pixels, this app"] = (pose.joints, pose.frames, result.tracks[track].valid)
-        exact = exact_track(keypoints[:, person])
-        lifter = ready_lifter(options.lifter, options.device, options.backend)
-        rows["exact 2D, this app"] = (
-            lift_tracks(lifter, [exact], result.video, options)[0].joints, exact.frames, exact.valid
-        )  # fmt: skip
-        if person == 0 and joints.shape[1] == 1:
-            seen = np.isfinite(world[:, 0, 0])
-            rows["MediaPipe world landmarks"] = (world, np.arange(len(world)), seen)
-        for name, (predicted, frames, valid) in rows.items():
-            errors = metrics.summary(predicted[valid], joints[frames[valid], person])
-            label = name if joints.shape[1] == 1 else f"person {person}: {name}"
-            table.add_row(f"{label} ({valid.sum()})", *(f"{errors[column]:.1f}" for column in COLUMNS))
-    return table
+            pose, valid = result.poses[track], result.tracks[track].valid
+            scores[f"{prefix}pixels, this app"] = _errors(pose.joints[valid], joints[pose.frames[valid], person])
+        exact = lift_tracks(lifter, [exact_track(keypoints[:, person])], result.video, options)[0]
+        scores[f"{prefix}exact 2D, this app"] = _errors(exact.joints, joints[:, person])
+    if num_people == 1:
+        world = mediapipe_world(clip)
+        seen = np.isfinite(world[:, 0, 0])
+        scores["MediaPipe world landmarks"] = _errors(world[seen], joints[seen, 0])
+    return scores
+
+
+def _errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    return {"frames": float(len(predicted)), **metrics.summary(predicted, truth)}
 
 
 def evaluate_motion(folder: Path, lifter: str) -> Table:

@@ -276,13 +276,10 @@ def test_stderr_stays_clean_and_usable():
 
 @needs_mediapipe
 def test_every_frame_of_the_sample_clip_matches_the_rendered_truth():
-    truth_path = SYNTHETIC / "walk_wave.gt.npz"
-    if not truth_path.exists():
-        pytest.skip(f"{truth_path.name} is not on this machine")
     found = list(load_detector("mediapipe")(decode(CLIP)))
     assert [len(frame) for frame in found] == [1] * len(found)
 
-    with np.load(truth_path) as truth:
+    with np.load(CLIP.with_suffix(".gt.npz")) as truth:
         joints = truth["coco_px"][:, 0, 5:] - 0.5  # the truth's pixel i covers [i, i + 1)
         heights = truth["bbox"][:, 0, 3] - truth["bbox"][:, 0, 1]
     keypoints = np.stack([frame.keypoints[0] for frame in found])
@@ -294,7 +291,7 @@ def test_every_frame_of_the_sample_clip_matches_the_rendered_truth():
 
 @needs_mediapipe
 def test_empty_room_is_empty():
-    assert all(len(frame) == 0 for frame in load_detector("mediapipe")(decode(SYNTHETIC / "empty_room.mp4", 20)))
+    assert all(len(frame) == 0 for frame in load_detector("mediapipe")(decode(CLIP.with_name("empty_room.mp4"), 20)))
 
 
 @needs_mediapipe

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from app.evaluate import mediapipe_world
+from app.evaluate import evaluate_clip, mediapipe_world
+from app.export import export
 from app.export.json import SCHEMA_FILE, document
 from app.options import Options
 from app.pipeline import estimate
 from app.quality import assess
-from lifter import checkpoints
+from app.video import VideoReader
 from lifter.metrics import summary
 
 jsonschema = pytest.importorskip("jsonschema")
+pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
 
 
 @pytest.fixture(scope="module")
-def result(root):
-    pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
-    if "posemamba-s" not in checkpoints.manifest():
-        pytest.skip("no weights ship with this checkout")
-    return estimate(root / "assets" / "walk_wave.mp4", Options())
+def clip(root):
+    return root / "assets" / "walk_wave.mp4"
 
 
 @pytest.fixture(scope="module")
-def truth(shared):
-    with np.load(shared / "data" / "synthetic" / "walk_wave.gt.npz", allow_pickle=False) as npz:
+def result(clip):
+    return estimate(clip, Options())
+
+
+@pytest.fixture(scope="module")
+def truth(clip):
+    with np.load(clip.with_suffix(".gt.npz"), allow_pickle=False) as npz:
         return npz["h36m_cam"][:, 0]
 
 
@@ -37,15 +43,12 @@ def test_every_frame_has_the_one_person(result):
 
 
 def test_document_matches_the_schema(result):
-    import json
-
     jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text())).validate(document(result))
 
 
-def test_motion_is_better_than_mediapipes_own(result, truth, root):
+def test_motion_is_better_than_mediapipes_own(result, truth, clip):
     """MediaPipe's world landmarks score 84 mm root-relative and 62 mm after Procrustes on this clip."""
-    ours = summary(result.poses[0].joints, truth)
-    theirs = summary(mediapipe_world(root / "assets" / "walk_wave.mp4"), truth)
+    ours, theirs = summary(result.poses[0].joints, truth), summary(mediapipe_world(clip), truth)
     assert ours["limbs_root_relative"] < theirs["limbs_root_relative"]
     assert ours["limbs_pa"] < theirs["limbs_pa"]
 
@@ -61,3 +64,21 @@ def test_left_is_left_and_up_is_up(result, truth):
 def test_windows_leave_no_seams(result):
     (report,) = assess(result)
     assert report["seam_ratio"] < 1.5  # 1 is no seam; a few frames decide it, so leave room
+
+
+def test_evaluate_prints_both_side_by_side(clip):
+    table = evaluate_clip(clip, clip.with_suffix(".gt.npz"), Options())
+    assert list(table.columns[0].cells) == [
+        "pixels, this app (257)", "exact 2D, this app (257)", "MediaPipe world landmarks (257)",
+    ]  # fmt: skip
+
+
+def test_an_empty_room_is_an_empty_result_and_its_own_overlay(root, tmp_path):
+    room = root / "assets" / "empty_room.mp4"
+    result = estimate(room, Options())
+    assert (result.tracks, result.poses) == ([], [])
+    written = export(result, tmp_path)
+    assert json.loads(written["json"].read_text())["people"] == []
+    frames, overlay = list(VideoReader(room)), list(VideoReader(written["overlay"]))
+    assert len(frames) == len(overlay) == 60
+    assert np.abs(frames[30].astype(int) - overlay[30]).mean() < 3  # grey levels: encoded once more
