@@ -40,8 +40,8 @@ def evaluate_clip(clip: Path, truth: Path, options: Options) -> Table:
 def score_clip(clip: Path, truth: Path, options: Options) -> dict[str, dict[str, float]]:
     """Return errors in mm (``metrics.summary`` and the number of ``frames``) by where the 3D comes from.
 
-    Rows: ``pixels, this app`` (absent if nobody was found), ``exact 2D, this app``, and ``MediaPipe world landmarks`` for a
-    clip of one person; with several people a row each.
+    Rows: ``pixels, this app`` (absent if nobody was found), ``exact 2D, this app``, and for a clip of one person
+    ``MediaPipe world landmarks``; with several people a row each.
 
     Args:
         clip: Video.

@@ -29,7 +29,6 @@ from lifter.skeletons import COCO17
 
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "assets" / "walk_wave.mp4"
-SYNTHETIC = ROOT.parent / "shared" / "data" / "synthetic"
 VIDEOS = ROOT.parent / "shared" / "data" / "videos"
 
 needs_mediapipe = pytest.mark.skipif(find_spec("mediapipe") is None, reason="the mediapipe extra is not installed")
