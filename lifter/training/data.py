@@ -62,11 +62,13 @@ class Recipe:
     swap: float = 0.05  # arms, and again legs
     dropout: float = 0.15  # everything missing for some frames
     low_rate: float = 0.6  # filmed at 10 to 60 fps instead of 50
+    short: float = 0.2  # the clip ends within the window, whose rest repeats its last frame as at inference
     normalization: str = "person"
 
 
 CLEAN: dict[str, Any] = {"joint_bias": 0.0, "slow_jitter": (0.0, 0.0), "white_jitter": 0.0, "burst": 0.0, "swap": 0.0,
-         "dropout": 0.0, "low_rate": 0.0}  # fmt: skip
+         "dropout": 0.0, "low_rate": 0.0,
+         "short": 0.0}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +119,22 @@ def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Recipe, 
     coco = coco17_from_h36m17(camera)
     pixels = focal[:, None, None, None] * coco[..., :2] / coco[..., 2:] + picture[:, None, None] / 2 - 0.5
     detected = detect(pixels, recipe, rng)
-    points = coco17_to_h36m17(detected)
-    joints = camera - camera[:, :, :1]
+    points, joints = _cut_short(coco17_to_h36m17(detected), camera - camera[:, :, :1], recipe, rng)
     if recipe.normalization == "picture":
         return Batch(normalize.to_picture(points, *(x[:, None, None] for x in picture.unbind(-1))), joints)
     assumed = picture.amax(-1) / 2 / math.tan(math.radians(normalize.DEFAULT_FOV_DEGREES) / 2)
     rays = (points + 0.5 - picture[:, None, None] / 2) / assumed[:, None, None, None]
     inputs, rotation = normalize.to_person(rays)
     return Batch(inputs, joints @ rotation[:, None].mT)
+
+
+def _cut_short(points: Tensor, joints: Tensor, recipe: Recipe, rng: Randomness) -> tuple[Tensor, Tensor]:
+    """Return both (B, T, 17, .) with the last frame of a clip that ends within the window repeated to its end."""
+    count, frames = points.shape[:2]
+    last = torch.where(rng.happens(recipe.short, count), rng.integers(0, frames, count), frames - 1)
+    kept = torch.minimum(torch.arange(frames, device=rng.device), last[:, None])
+    rows = torch.arange(count, device=rng.device)[:, None]
+    return points[rows, kept], joints[rows, kept]
 
 
 # ---------------------------------------------------------------------------------------------------- bodies
