@@ -1,6 +1,7 @@
 """Training windows, losses and the training loop, on motion made up here in the documented file format."""
 
 import csv
+import itertools
 import json
 import math
 import shutil
@@ -342,7 +343,7 @@ def test_clean_inputs_are_the_projection_of_the_targets(library, normalization, 
 
 
 def test_noise_moves_the_inputs_and_leaves_the_targets(library):
-    clean, noisy = (batch_of(library, recipe, 8, 27, seed=1) for recipe in (QUIET, Recipe()))
+    clean, noisy = (batch_of(library, recipe, 8, 27, seed=1) for recipe in (QUIET, Recipe(short=0.0)))
     assert not torch.allclose(clean.inputs, noisy.inputs, atol=0.02)
     # the person normalization turns the targets to where the noisy person seems to be: lengths stay as they are
     assert torch.allclose(clean.joints.norm(dim=-1), noisy.joints.norm(dim=-1), rtol=0, atol=1e-5)  # float32 metres
@@ -569,6 +570,11 @@ def test_every_new_block_can_learn(recipe):
     assert all(p.grad.any() for p in new.values())
 
 
+def ticking():
+    """A clock that counts 0.04 s for every step, however busy the machine is: the same 100 steps in 4 s everywhere."""
+    return itertools.count(step=0.04).__next__
+
+
 @pytest.fixture(scope="module")
 def trained(library, tmp_path_factory):
     """A folder after four seconds of training on one motion, and the errors before and after."""
@@ -577,7 +583,7 @@ def trained(library, tmp_path_factory):
     before = validate(PoseMamba(TINY).eval(), library, STILL)
     lines = []
     after = train.train(library, library, TINY, folder, minutes=4 / 60, schedule=SHORT, recipe=STILL, seed=1,
-                        command="test", report=lines.append)  # fmt: skip
+                        command="test", clock=ticking(), report=lines.append)  # fmt: skip
     return folder, before, after, lines
 
 
@@ -588,7 +594,7 @@ def rows_of(folder):
 
 def test_training_learns(trained):
     _, before, after, _ = trained
-    assert after["clean_p1"] < 0.7 * before["clean_p1"]  # measured: 0.45 of it after 100 steps, 0.54 after 43
+    assert after["clean_p1"] < 0.7 * before["clean_p1"]  # measured: 0.45 of it after these 100 steps
     assert all(math.isfinite(error) for error in after.values())
 
 
@@ -605,7 +611,7 @@ def test_trained_weights_say_where_they_come_from(trained, library):
     folder, _, after, _ = trained
     metadata = checkpoints.read_weights(folder / "weights.safetensors").metadata
     training = json.loads(metadata["training"])
-    assert (metadata["normalization"], metadata["unit"], metadata["fps"]) == ("person", "m", "50")
+    assert (metadata["normalization"], metadata["unit"]) == ("person", "m")
     assert json.loads(metadata["training"])["validation_mm"]["clean_p1"] == pytest.approx(after["clean_p1"], abs=0.1)
     assert training["command"] == "test"
     assert training["motion_sha256"] == motion.fingerprint(library)
@@ -626,7 +632,8 @@ def test_a_run_goes_on_where_it_stopped(trained, library):
     folder = trained[0]
     first = int(rows_of(folder)[-1]["step"])
     lines = []
-    train.train(library, library, TINY, folder, minutes=5.5 / 60, schedule=SHORT, recipe=STILL, report=lines.append)
+    train.train(library, library, TINY, folder, minutes=5.5 / 60, schedule=SHORT, recipe=STILL, clock=ticking(),
+                report=lines.append)  # fmt: skip
     assert lines[0].startswith(f"resumed at step {first}, 0.1 minutes")
     rows = rows_of(folder)
     assert [int(row["step"]) for row in rows] == sorted({int(row["step"]) for row in rows})

@@ -128,6 +128,7 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     command: str = "",
+    clock: Callable[[], float] = time.perf_counter,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train until ``minutes`` of training time are used up and return the last validation errors (mm).
@@ -148,12 +149,12 @@ def train(
     saved = run.seconds
     losses: list[float] = []
     while run.seconds < budget:
-        began = time.perf_counter()
+        began = clock()
         stage = next(s for s in schedule.stages if run.seconds / budget < s.until)
         _enter(run, stage, config, schedule)
         losses.append(_step(run, stage, library, recipe, schedule, run.seconds / budget, rng))
         run.step += 1
-        run.seconds += time.perf_counter() - began
+        run.seconds += clock() - began
         if run.seconds - saved > SAVE_EVERY_S or run.seconds >= budget:
             saved = run.seconds
             errors = validate(run.ema, held_out, recipe)
