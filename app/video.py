@@ -272,7 +272,8 @@ def _video_stream(path: Path, container: av.container.InputContainer) -> VideoSt
             "HEVC, VP9 or AV1: convert it to H.264"
         )
     _check_size(path, stream.width, stream.height)
-    stream.thread_type = "AUTO"
+    # Not by frame: then how much of a damaged file decodes depends on timing, and two passes may differ.
+    stream.thread_type = "SLICE"
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
