@@ -8,7 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 import lifter as lifters
+from lifter.checkpoints import read_weights
+from lifter.lift import build_for
 from lifter.normalize import NORMALIZATIONS
 from lifter.training.data import Recipe
 from lifter.training.motion import load_motion
@@ -16,8 +20,8 @@ from lifter.training.train import SCHEDULES, train
 
 
 def train_lifter(
-    motion: Path, out: Path, minutes: float, lifter: str, schedule: str, normalization: str, device: str, seed: int,
-    report: Callable[[str], None],
+    motion: Path, out: Path, minutes: float, lifter: str, schedule: str, normalization: str, start: Path | None,
+    device: str, seed: int, report: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Train ``lifter`` for ``minutes`` and say where the weights are.
 
@@ -44,7 +48,17 @@ def train_lifter(
         recipe=Recipe(normalization=normalization),
         device=device,
         seed=seed,
+        start=None if start is None else starting_weights(start, lifter),
         command=shlex.join(["posemamba", *sys.argv[1:]]),
         report=report,
     )
     report(f"{out / 'weights.safetensors'}: " + ", ".join(f"{name} {value:.1f} mm" for name, value in errors.items()))
+
+
+def starting_weights(path: Path, lifter: str) -> dict[str, Tensor]:
+    """Return the tensors of a weights file; ValueError if they are of another network than ``lifter``."""
+    tensors = read_weights(path).tensors
+    name, _, _ = build_for(tensors)
+    if name != lifter:
+        raise ValueError(f"{path} holds weights of {name}, expected {lifter}")
+    return tensors

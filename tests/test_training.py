@@ -690,3 +690,20 @@ def test_shared_norms_are_frozen_while_the_network_grows():
 def test_the_revision_is_a_commit_or_unknown():
     revision = train.git_revision()
     assert revision == "unknown" or len(revision.rstrip("+")) >= 7
+
+
+def test_training_can_begin_with_given_weights(trained, library, tmp_path):
+    start = checkpoints.read_weights(trained[0] / "weights.safetensors").tensors
+    one_step = replace(SHORT, learning_rate=1e-6)
+    after = train.train(library, library, TINY, tmp_path / "run", minutes=0.03 / 60, schedule=one_step, recipe=STILL,
+                        start=start, clock=ticking())  # fmt: skip
+    assert after["clean_p1"] == pytest.approx(trained[2]["clean_p1"], rel=0.02)  # one step of 1e-6; norms may be reset
+
+
+def test_windows_that_end_early_repeat_their_last_frame(library):
+    batch = batch_of(library, replace(QUIET, short=1.0), 16, 27, seed=3)
+    ends = [int((window.diff(dim=0).abs().amax((1, 2)) > 0).sum()) for window in batch.inputs]  # frames that moved
+    assert min(ends) < 10 < max(ends)  # of 26, drawn evenly
+    for inputs, joints, last in zip(batch.inputs, batch.joints, ends, strict=True):
+        assert torch.equal(inputs[last:], inputs[-1:].expand(27 - last, -1, -1))
+        assert torch.equal(joints[last:], joints[-1:].expand(27 - last, -1, -1))

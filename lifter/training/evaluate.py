@@ -12,8 +12,8 @@ from lifter.skeletons import LIMB_JOINTS
 from lifter.training.data import CLEAN, Randomness, Recipe, make_batch
 from lifter.training.motion import MotionLibrary
 
-FRAMES = 81
-WINDOWS_PER_BATCH = 16
+FRAMES = 243  # the window of inference
+WINDOWS_PER_BATCH = 8
 
 
 def validate(model: nn.Module, library: MotionLibrary, recipe: Recipe, windows: int = 48) -> dict[str, float]:

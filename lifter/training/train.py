@@ -81,6 +81,19 @@ SCHEDULES = {
         decays_learn=False,
         loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
     ),
+    # After ``laptop``, with --start: long windows, as at inference, and motion mostly as recorded.
+    "finish": Schedule(
+        stages=(
+            Stage(0.96, 3, ((2, 243), (2, 243), (6, 81)), False),
+            Stage(1.00, None, ((2, 243),), False),
+        ),
+        learning_rate=8e-4,
+        weight_decay=0.01,
+        ema=0.995,
+        drop_path=0.0,
+        decays_learn=False,
+        loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+    ),
     "full": Schedule(
         stages=(
             Stage(0.70, None, ((128, 27), (48, 81)), True),
@@ -128,6 +141,7 @@ def train(
     device: str = "cpu",
     seed: int = 0,
     command: str = "",
+    start: dict[str, Tensor] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -136,6 +150,9 @@ def train(
     Writes to ``folder``: ``state.pt`` (to resume), ``weights.safetensors`` (averaged weights with provenance in their
     metadata), ``curve.csv``. A folder with a ``state.pt`` is continued.
 
+    Weights ``start`` of the same network are the beginning of a new run; a first stage of fewer blocks takes the first
+    ones of them. ``clock`` counts seconds.
+
     Raises:
         ValueError: The folder holds a run of another network size.
     """
@@ -143,7 +160,7 @@ def train(
     rng = Randomness(seed, device)
     library, held_out = library.to(device), held_out.to(device)
     budget = 60 * minutes
-    run = _restore(folder, config, schedule, rng) or _start(config, schedule, seed, device)
+    run = _restore(folder, config, schedule, rng) or _start(config, schedule, seed, device, start)
     if run.step:
         report(f"resumed at step {run.step}, {run.seconds / 60:.1f} minutes")
     saved = run.seconds
@@ -172,11 +189,18 @@ def train(
     return validate(run.ema, held_out, recipe)
 
 
-def _start(config: PoseMambaConfig, schedule: Schedule, seed: int, device: str) -> Training:
+def _start(
+    config: PoseMambaConfig, schedule: Schedule, seed: int, device: str, start: dict[str, Tensor] | None
+) -> Training:
     torch.manual_seed(seed)
     depth = schedule.stages[0].depth or config.depth
     model = PoseMamba(replace(config, depth=depth, drop_path=schedule.drop_path)).to(device)
     nn.init.normal_(model.Spatial_pos_embed, std=0.02)
+    if start is not None:
+        model.load_state_dict({key: start[key] for key in model.state_dict()})
+    if depth < config.depth:  # growing needs shared norms without scale and offset
+        for norm in (model.Spatial_norm, model.Temporal_norm):
+            norm.reset_parameters()
     return _training(model, model.state_dict(), schedule)
 
 
