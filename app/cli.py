@@ -134,7 +134,10 @@ def run_clip(clip: Path, folder: Path, options: Options) -> bool:
     video, seconds = result.video, result.stage_seconds
     duration = video.num_frames / video.fps
     say(f"  {video.num_frames} frames, {duration:.1f} s at {video.fps:.2f} fps; {_people(len(result.tracks))}")
-    stages = ", ".join(f"{stage} {s:.2f} s ({video.num_frames / s:.0f} frames/s)" for stage, s in seconds.items())
+    stages = ", ".join(
+        f"{stage} {s:.2f} s" + (f" ({video.num_frames / s:.0f} frames/s)" if s > 0.05 else "")
+        for stage, s in seconds.items()
+    )
     say(f"  {stages}; together {sum(seconds.values()):.2f} s, {duration / sum(seconds.values()):.2f} x real time")
     for path in written.values():
         say(f"  {path}")
