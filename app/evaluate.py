@@ -89,7 +89,7 @@ def evaluate_motion(folder: Path, lifter: str) -> Table:
         table.add_column(column, justify="right")
     for split in ("validation", "unseen"):
         library = load_motion(folder, split)
-        e = validate(ready.model, library, Recipe(normalization=ready.normalization), windows=128)
+        e = validate(ready.model, library, Recipe(normalization=ready.normalization))
         table.add_row(
             split, f"{library.minutes:.1f}", f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}",
             f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",
