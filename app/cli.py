@@ -83,6 +83,7 @@ def run(
         DEFAULTS.fov_degrees
     ),
     flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
+    rigid: Annotated[bool, typer.Option(help="Constant bone lengths.")] = DEFAULTS.has_rigid_bones,
     max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
     min_track: Annotated[float, typer.Option(help="Drop people seen for less than this, seconds.")] = (
         DEFAULTS.min_track_s
@@ -92,7 +93,7 @@ def run(
     """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
     options = usable_options(
         detector=detector.value, lifter=lifter, device=device, backend=backend, height_m=height, fov_degrees=fov,
-        use_flip=flip, max_gap_s=max_gap, min_track_s=min_track, has_overlay=overlay,
+        use_flip=flip, has_rigid_bones=rigid, max_gap_s=max_gap, min_track_s=min_track, has_overlay=overlay,
     )  # fmt: skip
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after

@@ -19,6 +19,7 @@ class Options:
         height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).
         fov_degrees: Assumed field of view of the camera along the longer side of the picture.
         use_flip: Average with the mirrored input: twice the lifter's work, smoother.
+        has_rigid_bones: Give every bone its median length over the clip, the same left and right.
         max_gap_s: Longest time without a detection that is filled by interpolation.
         min_track_s: People seen for less than this are dropped (but never the only frame of a clip).
         has_overlay: Write overlay.mp4.
@@ -31,6 +32,7 @@ class Options:
     height_m: float | None = None
     fov_degrees: float = 55.0
     use_flip: bool = True
+    has_rigid_bones: bool = True
     max_gap_s: float = 0.5
     min_track_s: float = 0.3
     has_overlay: bool = True

@@ -23,7 +23,7 @@ from detectors import Detector, load_detector
 from detectors.people import Track
 from detectors.tracking import build_tracks
 from lifter.lift import Lifter, Sequence2D, lift
-from lifter.skeletons import NOMINAL_HEIGHT_M, coco17_to_h36m17
+from lifter.skeletons import NOMINAL_HEIGHT_M, coco17_to_h36m17, with_rigid_bones
 
 # progress(items, stage, number of items or None) -> the same items; cancelling is raising from it
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
@@ -103,6 +103,8 @@ def lift_tracks(
     for track in tracks:
         known = np.concatenate([np.arange(len(track.frames))[run] for t, run in runs if t is track])
         values = np.concatenate([x for (t, _), x in zip(runs, joints, strict=True) if t is track])
+        if options.has_rigid_bones:
+            values = with_rigid_bones(values)
         flat = values.reshape(len(known), -1)
         filled = np.stack([np.interp(np.arange(len(track.frames)), known, column) for column in flat.T], axis=1)
         poses.append(

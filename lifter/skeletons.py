@@ -113,3 +113,20 @@ def mirror(points):
     flipped = points[..., list(H36M17.mirrored), :].clone()
     flipped[..., 0] *= -1
     return flipped
+
+
+def with_rigid_bones(joints: np.ndarray) -> np.ndarray:
+    """Return joints (T, 17, 3) with bones of constant length: the median over time, mean of left and right.
+
+    The root and the direction of every bone stay; a bone of length 0 stays as it is.
+    """
+    children = np.arange(1, 17)
+    bones = joints[:, children] - joints[:, np.array(H36M17.parents)[children]]  # (T, 16, 3)
+    lengths = np.linalg.norm(bones, axis=-1)
+    typical = np.median(lengths, axis=0)
+    typical = (typical + typical[np.array(H36M17.mirrored)[children] - 1]) / 2
+    bones = bones * (typical / np.maximum(lengths, 1e-9))[..., None]
+    placed = [joints[:, 0]]
+    for child in children:
+        placed.append(placed[H36M17.parents[child]] + bones[:, child - 1])
+    return np.stack(placed, axis=1).astype(joints.dtype)

@@ -126,8 +126,8 @@ def test_help_loads_no_heavy_package():
 def test_defaults_of_run_are_those_of_options():
     command = typer.main.get_command(cli).commands["run"]
     flags = {p.name: p.default for p in command.params}
-    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "max_gap": "max_gap_s",
-             "min_track": "min_track_s", "overlay": "has_overlay"}  # fmt: skip
+    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "rigid": "has_rigid_bones",
+             "max_gap": "max_gap_s", "min_track": "min_track_s", "overlay": "has_overlay"}  # fmt: skip
     from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}
     for field in dataclasses.fields(Options):
         assert from_flags[field.name] == field.default, field.name

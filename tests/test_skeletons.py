@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lifter.skeletons import COCO17, COCO17_TO_H36M17, H36M17, LIMB_JOINTS, coco17_to_h36m17
+from lifter.skeletons import COCO17, COCO17_TO_H36M17, H36M17, LIMB_JOINTS, coco17_to_h36m17, with_rigid_bones
 
 SKELETONS = [pytest.param(COCO17, id="COCO17"), pytest.param(H36M17, id="H36M17")]
 
@@ -113,3 +113,17 @@ def test_numpy_and_torch_give_equal_numbers(dtype, channels):
 def test_another_skeleton_is_refused(shape):
     with pytest.raises(ValueError, match=r"keypoints must have shape \(..., 17, C\) in COCO-17 order"):
         coco17_to_h36m17(np.zeros(shape))
+
+
+def test_rigid_bones_are_constant_symmetric_and_point_as_before(rng):
+    joints = rng.normal(size=(30, 17, 3))
+    rigid = with_rigid_bones(joints)
+    parents = np.array(H36M17.parents[1:])
+    before, after = (x[:, 1:] - x[:, parents] for x in (joints, rigid))
+    lengths = np.linalg.norm(after, axis=-1)
+    np.testing.assert_allclose(lengths, np.broadcast_to(lengths[0], lengths.shape))
+    for left, right in H36M17.left_right:
+        np.testing.assert_allclose(lengths[0, left - 1], lengths[0, right - 1])
+    direction = before / np.linalg.norm(before, axis=-1, keepdims=True)
+    np.testing.assert_allclose(after / lengths[..., None], direction)
+    np.testing.assert_allclose(with_rigid_bones(rigid), rigid)
