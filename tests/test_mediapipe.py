@@ -222,7 +222,7 @@ def test_unknown_detector_names_the_known_ones():
 def test_missing_package_says_what_to_do(monkeypatch, python_below):
     spec = replace(DETECTORS["mediapipe"], package="no_such_package", python_below=python_below)
     monkeypatch.setitem(detectors.DETECTORS, "absent", spec)
-    with pytest.raises(RuntimeError, match=r"pip install 'posemamba-wild\[mediapipe\]'") as caught:
+    with pytest.raises(RuntimeError, match=r"pip install -e '\.\[mediapipe\]'") as caught:
         load_detector("absent")
     assert ("no wheel for Python 3.10 or newer" in str(caught.value)) == (python_below is not None)
 

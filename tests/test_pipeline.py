@@ -143,10 +143,12 @@ def test_a_person_seen_for_a_moment_is_dropped(film, options):
 def test_frame_rate_does_not_change_the_motion(film, fps):
     if "posemamba-s" not in checkpoints.manifest():
         pytest.skip("no weights ship with this checkout; random ones amplify the smallest difference")
-    seconds, options = 2.0, Options(detector="fake")
+    seconds = 2.0
     slow_times, times = np.arange(int(seconds * 25)) / 25, np.arange(int(seconds * fps)) / fps
-    slow = estimate(film([person(k) for k in walk(slow_times)]), options).poses[0].joints
-    other = estimate(film([person(k) for k in walk(times)], fps, "other.mp4"), options).poses[0].joints
+    slow_clip = film([person(k) for k in walk(slow_times)])
+    slow = estimate(slow_clip, Options(detector="fake")).poses[0].joints
+    other_clip = film([person(k) for k in walk(times)], fps, "other.mp4")
+    other = estimate(other_clip, Options(detector="fake")).poses[0].joints
     on_slow = np.stack([np.interp(slow_times, times, c) for c in other.reshape(len(times), -1).T], 1).reshape(
         slow.shape
     )

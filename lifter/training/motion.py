@@ -129,7 +129,7 @@ def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
             missing = [key for key in keys if key not in npz]
             if not missing:
                 return {key: npz[key] for key in keys}
-    except (zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+    except (zipfile.BadZipFile, EOFError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no npz file; expected one with the arrays {', '.join(keys)}") from error
     raise ValueError(f"{path} lacks {', '.join(missing)}; expected an npz file with {', '.join(keys)}")
 
