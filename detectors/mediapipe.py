@@ -181,7 +181,7 @@ def _num_threads() -> int:
                 pose.process({"image": picture})
                 times.append(time.perf_counter() - began)
             best[threads] = statistics.median(times)
-    return 2 if best[2] < 0.9 * best[1] else 1
+    return 2 if best[2] < 0.95 * best[1] else 1
 
 
 @contextmanager
