@@ -362,6 +362,13 @@ def only(**noise) -> Recipe:
     return replace(QUIET, **noise)
 
 
+def seen_by(recipe: Recipe, pixels: torch.Tensor, hidden: torch.Tensor | None = None) -> torch.Tensor:
+    """What a detector makes of ``pixels``; by default every joint can be seen."""
+    if hidden is None:
+        hidden = torch.zeros(pixels.shape[:-1], dtype=torch.bool)
+    return detect(pixels, hidden, recipe, Randomness(0))
+
+
 def spans(changed: torch.Tensor) -> list[tuple[int, int]]:
     """Return (first, last) of the one run of True in each row of (B, T); asserts that there is one at most."""
     found = []
@@ -375,13 +382,13 @@ def spans(changed: torch.Tensor) -> list[tuple[int, int]]:
 
 def test_without_noise_detections_are_exact():
     pixels = pixels_of_a_line()
-    assert torch.equal(detect(pixels, QUIET, Randomness(0)), pixels)
+    assert torch.equal(seen_by(QUIET, pixels), pixels)
 
 
 def test_a_gap_is_bridged_in_a_straight_line():
     # zigzag, so that frames inside a gap differ from what is seen
     pixels = pixels_of_a_line() + 20 * (torch.arange(60) % 2)[:, None, None]
-    seen = detect(pixels, only(dropout=1.0), Randomness(0))
+    seen = seen_by(only(dropout=1.0), pixels)
     changed = (seen != pixels).flatten(2).any(2)
     assert changed.any()
     for row in range(len(pixels)):
@@ -408,7 +415,7 @@ def test_bridge_known_answer():
 
 def test_swaps_exchange_arms_or_legs_for_a_while():
     pixels = pixels_of_a_line()
-    seen = detect(pixels, only(swap=1.0), Randomness(0))
+    seen = seen_by(only(swap=1.0), pixels)
     lengths = []
     for parts in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
         left = [COCO17.index(f"left_{p}") for p in parts]
@@ -424,7 +431,7 @@ def test_swaps_exchange_arms_or_legs_for_a_while():
 
 def test_bursts_shift_single_joints_for_a_while():
     pixels = pixels_of_a_line()
-    shift = detect(pixels, only(burst=1.0), Randomness(0)) - pixels
+    shift = seen_by(only(burst=1.0), pixels) - pixels
     for joint in range(17):
         found = spans((shift[:, :, joint].abs() > 1e-6).any(-1))
         assert max(last - first + 1 for first, last in found) <= 20
@@ -432,29 +439,86 @@ def test_bursts_shift_single_joints_for_a_while():
     assert ((shift.abs() < 1e-6) | ((shift.abs() - sizes[:, None]).abs() < 1e-3)).all()
 
 
+# Nose and limbs have spreads of their own; the rest of the face shares that of the body part it is named after.
+SPREADS = torch.tensor([data.SPREAD[name.rpartition("_")[2]] for name in COCO17.names])  # (17, 2) seen, hidden
+
+
 def test_bias_is_constant_and_in_units_of_the_person():
     pixels = pixels_of_a_line(count=64)
-    shift = detect(pixels, only(joint_bias=0.01), Randomness(0)) - pixels
+    shift = seen_by(only(joint_bias=0.01), pixels) - pixels
     assert torch.allclose(shift, shift[:, :1].expand_as(shift), rtol=0, atol=1e-3)  # noise drawn in float32
     size = float((pixels.amax(2) - pixels.amin(2)).amax(-1).mean())
     # 64 * 34 draws: their standard deviation is known to 1.5 %
-    assert float(shift[:, 0].std()) == pytest.approx(0.01 * size, rel=0.06)
+    assert float((shift[:, 0] / SPREADS[:, :1]).std()) == pytest.approx(0.01 * size, rel=0.06)
 
 
-@pytest.mark.parametrize("noise", [{"slow_jitter": (0.01, 0.01)}, {"white_jitter": 0.01}])
+def test_hidden_joints_are_marked_worse_and_neighbours_in_time_share_it():
+    pixels = pixels_of_a_line(count=256)
+    hidden = torch.zeros(pixels.shape[:-1], dtype=torch.bool)
+    hidden[:, 30:, 9] = True  # the left wrist, half of the time
+    shift = (seen_by(only(joint_bias=0.01), pixels, hidden) - pixels)[:, :, 9]
+    spread = shift.std(dim=(0, 2)) / float((pixels.amax(2) - pixels.amin(2)).amax(-1).mean())
+    assert float(spread[40] / spread[20]) == pytest.approx(data.SPREAD["wrist"][1] / data.SPREAD["wrist"][0], rel=1e-3)
+    assert (spread.diff() >= -1e-6).all()
+    assert float(spread.diff().max()) < 0.2 * float(spread[40])  # no jump
+
+
+@pytest.mark.parametrize("noise", [{"slow_jitter": (0.01, 0.01)}, {"white_jitter": (0.01, 0.01)}])
 def test_jitter_has_its_size(noise):
-    pixels = pixels_of_a_line(count=64)
-    shift = detect(pixels, only(**noise), Randomness(0)) - pixels
+    pixels = pixels_of_a_line(count=128)
+    shift = (seen_by(only(**noise), pixels) - pixels) / SPREADS[:, :1]
     size = float((pixels.amax(2) - pixels.amin(2)).amax(-1).mean())
-    assert float(shift.std()) == pytest.approx(0.01 * size, rel=0.06)  # 14 000 independent stretches of 9 frames: 1 %
+    # between its knots a smooth curve is a weighted mean of two draws: 0.75 of their variance on average
+    expected = 0.01 * math.sqrt(0.75) if "slow_jitter" in noise else 0.01
+    assert float(shift.std()) == pytest.approx(expected * size, rel=0.06)
     step = float(shift.diff(dim=1).std() / shift.std())
-    # neighbours share 8 of 9 draws, or none
-    assert step == pytest.approx(math.sqrt(2 / 9) if "slow_jitter" in noise else math.sqrt(2), rel=0.05)
+    assert step < 0.25 if "slow_jitter" in noise else step == pytest.approx(math.sqrt(2), rel=0.05)
+
+
+def test_the_detectors_offset_points_up_the_trunk():
+    upright = 300 - 200 * data.coco17_from_h36m17(torch.from_numpy(STANDING))[..., [0, 2]].expand(4, 60, 17, 2)
+    size = float((upright.amax(2) - upright.amin(2)).amax(-1).mean())
+    lying = torch.stack([-upright[..., 1], upright[..., 0]], dim=-1)  # head (-y) to the right
+    for pixels, up in ((upright, (0.0, -1.0)), (lying, (1.0, 0.0))):
+        shift = (seen_by(only(offset=(1.0, 1.0)), pixels) - pixels) / size
+        for name, amount in (("left_shoulder", 0.023), ("right_ankle", 0.014), ("left_eye", 0.0)):
+            along = shift[..., COCO17.index(name), :] @ torch.tensor(up)
+            assert along.numpy() == pytest.approx(np.full(along.shape, amount), abs=2e-3)  # the pelvis is not level
+
+
+def test_exact_windows_are_the_truth():
+    pixels = pixels_of_a_line(count=200)
+    shift = seen_by(only(joint_bias=0.01, white_jitter=(0.01, 0.01), exact=0.3), pixels) - pixels
+    is_exact = (shift == 0).flatten(1).all(1)
+    assert 0.2 < float(is_exact.float().mean()) < 0.4  # 200 draws of 0.3: three standard deviations are 0.1
+
+
+def standing_in_front(turned: float) -> torch.Tensor:
+    """Joints (1, 1, 17, 3) m in camera axes, 4 m away, turned about the vertical; 0 faces the camera."""
+    x, y, z = torch.from_numpy(STANDING).T
+    cos, sin = math.cos(turned), math.sin(turned)
+    return torch.stack([cos * x - sin * y, 1.0 - z, sin * x + cos * y + 4.0], dim=-1)[None, None]
+
+
+def test_a_body_hides_its_far_side():
+    def hidden(joints):
+        return {name for name, flag in zip(COCO17.names, data.hidden_joints(joints)[0, 0], strict=True) if flag}
+
+    limbs = {name for name in COCO17.names if not name.endswith(("eye", "ear", "nose"))}
+    assert not hidden(standing_in_front(0.0)) & limbs
+    left, right = hidden(standing_in_front(math.pi / 2)) & limbs, hidden(standing_in_front(-math.pi / 2)) & limbs
+    assert {"left_shoulder", "left_hip"} <= left or {"right_shoulder", "right_hip"} <= left
+    assert right == {name.replace("left", "x").replace("right", "left").replace("x", "right") for name in left}
+    behind = standing_in_front(0.0)
+    behind[0, 0, H36M17.index("left_wrist")] = behind[0, 0, H36M17.index("spine")] + torch.tensor([0, 0, 0.25])
+    assert "left_wrist" in hidden(behind)
+    behind[0, 0, H36M17.index("left_wrist"), 2] -= 0.5  # in front of the belly
+    assert "left_wrist" not in hidden(behind)
 
 
 def test_a_lower_frame_rate_keeps_even_motion_but_for_the_ends():
     pixels = pixels_of_a_line()
-    seen = detect(pixels, only(low_rate=1.0), Randomness(0))
+    seen = seen_by(only(low_rate=1.0), pixels)
     # a frame of a 10 fps film lasts five of ours; beyond the window it is held
     assert torch.allclose(seen[:, 5:-5], pixels[:, 5:-5], rtol=0, atol=1e-2)  # times in float32
     assert (seen - pixels).abs().max() <= 5 * 3
@@ -462,7 +526,7 @@ def test_a_lower_frame_rate_keeps_even_motion_but_for_the_ends():
 
 def test_a_lower_frame_rate_smooths_fast_motion():
     zigzag = pixels_of_a_line() + 20 * (torch.arange(60) % 2)[:, None, None]
-    seen = detect(zigzag, only(low_rate=1.0), Randomness(0))
+    seen = seen_by(only(low_rate=1.0), zigzag)
     assert seen.diff(n=2, dim=1).abs().mean() < 0.7 * zigzag.diff(n=2, dim=1).abs().mean()
 
 
@@ -539,7 +603,7 @@ def test_gradients_of_the_loss_point_to_the_truth():
 TINY = PoseMambaConfig(width=16, depth=2)
 SHORT = train.Schedule(
     stages=(train.Stage(0.5, 1, ((8, 9),), False), train.Stage(1.0, None, ((8, 9), (4, 27)), True)),
-    learning_rate=3e-3, weight_decay=0.01, ema=0.98, drop_path=0.0, decays_learn=False,
+    learning_rate=3e-3, muon_rate=1e-2, weight_decay=0.01, ema=0.98, drop_path=0.0, decays_learn=False,
     loss=LossWeights(velocity=4.0, smoothness=0.0),
 )  # fmt: skip
 
@@ -694,10 +758,13 @@ def test_the_revision_is_a_commit_or_unknown():
 
 def test_training_can_begin_with_given_weights(trained, library, tmp_path):
     start = checkpoints.read_weights(trained[0] / "weights.safetensors").tensors
-    one_step = replace(SHORT, learning_rate=1e-6)
+    model = PoseMamba(TINY).eval()
+    model.load_state_dict(start)
+    whole = (train.Stage(1.0, None, ((8, 9),), True),)  # fewer blocks would begin with shared norms set back
+    one_step = replace(SHORT, stages=whole, learning_rate=1e-6, muon_rate=1e-6)
     after = train.train(library, library, TINY, tmp_path / "run", minutes=0.03 / 60, schedule=one_step, recipe=STILL,
                         start=start, clock=ticking())  # fmt: skip
-    assert after["clean_p1"] == pytest.approx(trained[2]["clean_p1"], rel=0.02)  # one step of 1e-6; norms may be reset
+    assert after["clean_p1"] == pytest.approx(validate(model, library, STILL)["clean_p1"], rel=1e-3)
 
 
 def test_windows_that_end_early_repeat_their_last_frame(library):

@@ -21,6 +21,20 @@ from lifter.training.motion import MotionLibrary
 PARENTS = H36M17.parents
 UPPER_BODY = tuple(range(7, 17))
 
+# What MediaPipe's errors look like, measured by ``posemamba evaluate --detector-errors`` (docs/results.md). Units: the
+# person's size in the picture. First how far up the trunk (towards the shoulders) it marks a joint, on average ...
+OFFSET_UP = {"nose": 0.008, "shoulder": 0.023, "elbow": 0.005, "hip": 0.003, "knee": 0.004, "ankle": 0.014}
+# ... then how much its errors spread, over those of the trunk: joints that can be seen, and joints behind the body.
+SPREAD = {"nose": (0.9, 1.6), "eye": (0.8, 1.5), "ear": (0.8, 1.2), "shoulder": (0.9, 1.6), "elbow": (1.1, 2.4),
+          "wrist": (1.2, 3.4), "hip": (1.1, 1.7), "knee": (1.1, 2.6), "ankle": (1.1, 3.2)}  # fmt: skip
+# Body parts that hide what is behind them: (from, to, radius in metres).
+CAPSULES = (
+    ("pelvis", "thorax", 0.13), ("thorax", "head", 0.10),
+    ("left_hip", "left_knee", 0.075), ("left_knee", "left_ankle", 0.05),
+    ("right_hip", "right_knee", 0.075), ("right_knee", "right_ankle", 0.05),
+)  # fmt: skip
+HIDING_DEPTH_M = 0.06  # a joint this far behind a part's middle is hidden by it
+
 
 def _descendants(joint: int) -> list[int]:
     below = [child for child, parent in enumerate(PARENTS) if parent == joint]
@@ -41,7 +55,8 @@ PIVOTS = tuple(
 class Recipe:
     """How far training windows stray from the recordings; chances are per window.
 
-    Noise is in units of the person's size in the picture (longer side of the box, mean over the window).
+    Noise is in units of the person's size in the picture (longer side of the box, mean over the window) and is scaled
+    per joint by ``SPREAD``.
     """
 
     speed: tuple[float, float] = (0.6, 1.6)
@@ -53,21 +68,24 @@ class Recipe:
     fov_degrees: tuple[float, float] = (28.0, 80.0)  # along the longer side of the picture
     person_height: tuple[float, float] = (0.25, 0.85)  # of the picture's height
     steep_camera: float = 0.25  # pitch from -0.5 to 1.1 rad instead of 0.08 +- 0.2
-    turning_camera: float = 0.3
-    joint_bias: float = 0.012
-    slow_jitter: tuple[float, float] = (0.006, 0.018)
-    white_jitter: float = 0.002
-    burst: float = 0.06  # each joint
+    turning_camera: float = 0.3  # turns where it stands, and as often walks around the person
+    exact: float = 0.15  # windows whose keypoints are the truth
+    offset: tuple[float, float] = (0.5, 1.2)  # times ``OFFSET_UP``
+    joint_bias: float = 0.013
+    slow_jitter: tuple[float, float] = (0.005, 0.014)
+    white_jitter: tuple[float, float] = (0.0005, 0.003)
+    half_hidden: float = 0.08  # legs, or one side, out of the picture or behind a thing for the whole window
+    burst: float = 0.04  # each joint
     burst_size: float = 0.12
-    swap: float = 0.05  # arms, and again legs
-    dropout: float = 0.15  # everything missing for some frames
+    swap: float = 0.04  # arms, and again legs
+    dropout: float = 0.1  # everything missing for some frames
     low_rate: float = 0.6  # filmed at 10 to 60 fps instead of 50
     short: float = 0.2  # the clip ends within the window, whose rest repeats its last frame as at inference
     normalization: str = "person"
 
 
-CLEAN: dict[str, Any] = {"joint_bias": 0.0, "slow_jitter": (0.0, 0.0), "white_jitter": 0.0, "burst": 0.0, "swap": 0.0,
-         "dropout": 0.0, "low_rate": 0.0,
+CLEAN: dict[str, Any] = {"exact": 0.0, "offset": (0.0, 0.0), "joint_bias": 0.0, "slow_jitter": (0.0, 0.0),
+         "white_jitter": (0.0, 0.0), "half_hidden": 0.0, "burst": 0.0, "swap": 0.0, "dropout": 0.0, "low_rate": 0.0,
          "short": 0.0}  # fmt: skip
 
 
@@ -118,7 +136,7 @@ def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Recipe, 
     camera, focal, picture = film(world, recipe, rng)  # (B, T, 17, 3), (B,), (B, 2)
     coco = coco17_from_h36m17(camera)
     pixels = focal[:, None, None, None] * coco[..., :2] / coco[..., 2:] + picture[:, None, None] / 2 - 0.5
-    detected = detect(pixels, recipe, rng)
+    detected = detect(pixels, hidden_joints(camera), recipe, rng)
     points, joints = _cut_short(coco17_to_h36m17(detected), camera - camera[:, :, :1], recipe, rng)
     if recipe.normalization == "picture":
         return Batch(normalize.to_picture(points, *(x[:, None, None] for x in picture.unbind(-1))), joints)
@@ -225,7 +243,9 @@ def film(world: Tensor, recipe: Recipe, rng: Randomness) -> tuple[Tensor, Tensor
     off_centre = rng.uniform(-0.8, 0.8, count, 2) * (picture / 2 - 0.3 * height[:, None]).clamp(min=0) / focal[:, None]
     aside = normalize.facing(off_centre).mT
     roll = rotation_matrix(torch.nn.functional.pad(0.05 * rng.normal(count, 1), (2, 0)))
-    camera = world @ look[:, None].mT
+    walk = rng.smooth(count, frames, 1, knots_every=60) * 0.2 * rng.happens(recipe.turning_camera, count)[:, None, None]
+    around = rotation_matrix(torch.nn.functional.pad(walk, (2, 0)))  # (B, T, 3, 3), about the vertical
+    camera = world @ (look[:, None] @ around).mT
     camera = camera + torch.nn.functional.pad(distance[:, None], (2, 0))[:, None, None]
     nearest = camera[..., 2].flatten(1).amin(1)
     camera[..., 2] += (0.4 * extent - nearest).clamp(min=0)[:, None, None]  # nobody walks through the lens
@@ -267,17 +287,50 @@ def coco17_from_h36m17(joints: Tensor) -> Tensor:
     return torch.stack(points, dim=-2)
 
 
-def detect(pixels: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
-    """Return keypoints (B, T, 17, 2) px as a detector gives them: biased, jittery, sometimes swapped or missing."""
+def hidden_joints(camera: Tensor) -> Tensor:
+    """Return (B, T, 17) bool, True for the COCO-17 points of joints (B, T, 17, 3) m that the own body hides."""
+    points = coco17_from_h36m17(camera)  # (B, T, 17, 3)
+    rays = points[..., :2] / points[..., 2:]
+    hidden = torch.zeros(points.shape[:-1], dtype=torch.bool, device=camera.device)
+    for first, last, radius in CAPSULES:
+        ends = camera[:, :, [H36M17.index(first), H36M17.index(last)]]  # (B, T, 2, 3)
+        start, stop = (ends[..., :2] / ends[..., 2:]).unsqueeze(-2).unbind(2)  # (B, T, 1, 2)
+        axis = stop - start
+        along = ((rays - start) * axis).sum(-1) / axis.square().sum(-1).clamp(min=1e-9)
+        along = along.clamp(0, 1)  # (B, T, 17)
+        depth = torch.lerp(ends[:, :, :1, 2], ends[:, :, 1:, 2], along)
+        aside = (rays - start - along[..., None] * axis).norm(dim=-1) * depth
+        behind = (aside < radius) & (points[..., 2] > depth + HIDING_DEPTH_M)
+        behind[..., [i for i, name in enumerate(COCO17.names) if name in (first, last)]] = False
+        hidden |= behind
+    return hidden
+
+
+def _of_parts(values: dict[str, Any], missing: Any) -> list[Any]:
+    """Return one value per COCO-17 point out of values by body part."""
+    return [values.get(name.rpartition("_")[2], missing) for name in COCO17.names]
+
+
+def detect(pixels: Tensor, hidden: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
+    """Return keypoints (B, T, 17, 2) px as a detector gives them: biased, jittery, sometimes swapped or missing.
+
+    Args:
+        pixels: (B, T, 17, 2) true COCO-17 points.
+        hidden: (B, T, 17) bool, points that cannot be seen; their errors are larger.
+        recipe: How much of everything.
+        rng: Random draws.
+    """
     count, frames = pixels.shape[:2]
     size = (pixels.amax(2) - pixels.amin(2)).amax(-1).mean(-1)[:, None, None, None]
+    spread = torch.tensor(_of_parts(SPREAD, (1.0, 1.0)), device=rng.device)  # (17, 2)
+    hidden = hidden | _half_hidden(count, recipe, rng)
+    share = _smoothed(hidden.float())  # the detector loses and finds a joint within some frames
+    spread = torch.lerp(spread[:, 0], spread[:, 1], share)[..., None]  # (B, T, 17, 1)
     bias = recipe.joint_bias * rng.normal(count, 1, 17, 2)
-    slow = torch.nn.functional.avg_pool1d(
-        rng.normal(count, 34, frames + 8), kernel_size=9, stride=1
-    ).transpose(1, 2).unflatten(-1, (17, 2)) * 3  # unit variance again  # fmt: skip
+    slow = 0.8 * rng.smooth(count, frames, 17, 2) + 0.6 * rng.smooth(count, frames, 17, 2, knots_every=6)
     slow = slow * rng.uniform(*recipe.slow_jitter, count, 1, 1, 1)
-    white = recipe.white_jitter * rng.normal(count, frames, 17, 2)
-    noisy = pixels + size * (bias + slow + white)
+    white = rng.normal(count, frames, 17, 2) * rng.uniform(*recipe.white_jitter, count, 1, 1, 1)
+    noisy = pixels + size * (spread * (bias + slow + white) + _offset(pixels, recipe, rng))
     bursts = _spans(rng, count, frames, 17, recipe.burst, 3, 20)[..., None]
     noisy = noisy + size * recipe.burst_size * rng.normal(count, 1, 17, 2) * bursts
     for part in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
@@ -288,7 +341,34 @@ def detect(pixels: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
             order[left], order[right] = right, left
         noisy = torch.where(swapped, noisy[:, :, order], noisy)
     noisy = _bridge(noisy, _spans(rng, count, frames, 1, recipe.dropout, 2, 12)[..., 0])
+    noisy = torch.where(rng.happens(recipe.exact, count)[:, None, None, None], pixels, noisy)
     return _film_slower(noisy, recipe, rng)
+
+
+def _half_hidden(count: int, recipe: Recipe, rng: Randomness) -> Tensor:
+    """Return (B, 1, 17) bool: the legs, or the left or right limbs, of some windows."""
+    names = COCO17.names
+    legs = [name.endswith(("knee", "ankle")) for name in names]
+    sides = [[name.startswith(side) for name in names] for side in ("left", "right")]
+    masks = torch.tensor([legs, legs, *sides], device=rng.device)
+    return (masks[rng.integers(0, len(masks), count)] & rng.happens(recipe.half_hidden, count, 1))[:, None]
+
+
+def _smoothed(values: Tensor, reach: int = 4) -> Tensor:
+    """Return values (B, T, J) averaged over ``reach`` frames on either side; the ends repeat."""
+    padded = torch.nn.functional.pad(values.transpose(1, 2), (reach, reach), mode="replicate")
+    return torch.nn.functional.avg_pool1d(padded, 2 * reach + 1, stride=1).transpose(1, 2)
+
+
+def _offset(pixels: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
+    """Return where a detector's idea of a joint differs from its centre, (B, T, 17, 2) in person sizes."""
+    shoulders, hips = (
+        (pixels[:, :, COCO17.index(f"left_{part}")] + pixels[:, :, COCO17.index(f"right_{part}")]) / 2
+        for part in ("shoulder", "hip")
+    )
+    up = torch.nn.functional.normalize(shoulders - hips, dim=-1, eps=1e-6)[:, :, None]  # (B, T, 1, 2)
+    amount = torch.tensor(_of_parts(OFFSET_UP, 0.0), device=rng.device)[:, None]
+    return up * amount * rng.uniform(*recipe.offset, len(pixels), 1, 1, 1)
 
 
 def _spans(rng: Randomness, count: int, frames: int, joints: int, chance: float, shortest: int, longest: int) -> Tensor:

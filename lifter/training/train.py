@@ -29,6 +29,7 @@ from lifter.training.data import Batch, Randomness, Recipe, make_batch
 from lifter.training.evaluate import validate
 from lifter.training.losses import LossWeights, pose_loss
 from lifter.training.motion import MotionLibrary, fingerprint
+from lifter.training.muon import Muon
 
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
@@ -55,60 +56,75 @@ class Stage:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A training recipe but for the data: stages, optimizer and loss."""
+    """A training recipe but for the data: stages, optimizers and loss.
+
+    Attributes:
+        stages: What is trained when.
+        learning_rate: Of AdamW.
+        muon_rate: Learning rate of Muon for the matrices inside the blocks; 0 leaves all to AdamW.
+        weight_decay: Decoupled, for all.
+        ema: Share of the old value that the averaged weights keep per step.
+        drop_path: Largest stochastic depth.
+        decays_learn: False keeps A = -(1 ... 16), for which the compiled scan needs one exponential instead of 16.
+        loss: Weights of the loss terms.
+    """
 
     stages: tuple[Stage, ...]
     learning_rate: float
+    muon_rate: float
     weight_decay: float
     ema: float
     drop_path: float
-    decays_learn: bool  # False keeps A = -(1 ... 16), for which the compiled scan needs one exponential instead of 16
+    decays_learn: bool
     loss: LossWeights
 
 
+OUR_LOSS = LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0)
 SCHEDULES = {
     "laptop": Schedule(
         stages=(
-            Stage(0.25, 2, ((32, 9),), False),
-            Stage(0.45, 3, ((40, 9), (14, 27), (14, 27)), False),
-            Stage(0.96, 3, ((14, 27), (6, 81), (2, 243)), False),
-            Stage(1.00, None, ((6, 81), (2, 243)), True),
+            Stage(0.06, 3, ((32, 9),), False),
+            Stage(0.40, 4, ((32, 9), (14, 27), (14, 27)), False),
+            Stage(0.70, 5, ((14, 27), (14, 27), (6, 81)), False),
+            Stage(0.96, 5, ((14, 27), (6, 81), (2, 243), (2, 243)), False),
+            Stage(1.00, None, ((6, 81), (2, 243), (2, 243)), True),
         ),
         learning_rate=2.5e-3,
+        muon_rate=1e-2,
         weight_decay=0.01,
         ema=0.998,
         drop_path=0.0,
         decays_learn=False,
-        loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+        loss=OUR_LOSS,
     ),
-    # After ``laptop``, with --start: long windows, as at inference, and motion mostly as recorded.
+    # More of the end of ``laptop`` for weights that exist, with --start.
     "finish": Schedule(
-        stages=(
-            Stage(0.96, 3, ((2, 243), (2, 243), (6, 81)), False),
-            Stage(1.00, None, ((2, 243),), False),
-        ),
-        learning_rate=8e-4,
+        stages=(Stage(1.00, None, ((6, 81), (2, 243), (2, 243)), True),),
+        learning_rate=5e-4,
+        muon_rate=2e-3,
         weight_decay=0.01,
-        ema=0.995,
+        ema=0.998,
         drop_path=0.0,
         decays_learn=False,
-        loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+        loss=OUR_LOSS,
     ),
     "full": Schedule(
         stages=(
-            Stage(0.70, None, ((128, 27), (48, 81)), True),
-            Stage(1.00, None, ((48, 81), (16, 243)), True),
+            Stage(0.70, None, ((256, 27), (96, 81)), True),
+            Stage(1.00, None, ((96, 81), (32, 243)), True),
         ),
-        learning_rate=1e-3,
+        learning_rate=2e-3,
+        muon_rate=1e-2,
         weight_decay=0.01,
         ema=0.999,
         drop_path=0.1,
         decays_learn=False,
-        loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+        loss=OUR_LOSS,
     ),
     "published": Schedule(
         stages=(Stage(1.00, None, ((4, 243),), True),),
         learning_rate=2e-4,
+        muon_rate=0.0,
         weight_decay=0.01,
         ema=0.0,
         drop_path=0.2,
@@ -124,7 +140,7 @@ class Training:
 
     model: PoseMamba
     ema: PoseMamba
-    optimizer: torch.optim.AdamW
+    optimizers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
 
@@ -211,11 +227,17 @@ def _training(model: PoseMamba, ema: dict[str, Tensor], schedule: Schedule) -> T
     if not schedule.decays_learn:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.endswith("A_logs"))
-    optimizer = torch.optim.AdamW(
-        [{"params": [p], "name": name} for name, p in model.named_parameters()],
-        lr=schedule.learning_rate, weight_decay=schedule.weight_decay,
-    )  # fmt: skip
-    return Training(model.train(), average, optimizer)
+    matrices, rest = [], []
+    for name, parameter in model.named_parameters():
+        group = {"params": [parameter], "name": name}
+        is_matrix = "blocks." in name and parameter.ndim in (2, 3) and not name.endswith("A_logs")
+        (matrices if is_matrix and schedule.muon_rate else rest).append(group)
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    ]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=schedule.muon_rate, weight_decay=schedule.weight_decay))
+    return Training(model.train(), average, tuple(optimizers))
 
 
 def grow(model: PoseMamba, depth: int) -> PoseMamba:
@@ -234,14 +256,19 @@ def _enter(run: Training, stage: Stage, config: PoseMambaConfig, schedule: Sched
     """Bring the network to the depth of ``stage`` (old blocks keep their optimizer state), free or freeze its norms."""
     depth = stage.depth or config.depth
     if depth > run.model.config.depth:
-        old = {g["name"]: run.optimizer.state.get(g["params"][0]) for g in run.optimizer.param_groups}
+        old = {group["name"]: optimizer.state.get(group["params"][0]) for optimizer, group in _groups(run)}
         grown = _training(grow(run.model, depth), grow(run.ema, depth).state_dict(), schedule)
-        run.model, run.ema, run.optimizer = grown.model, grown.ema, grown.optimizer
-        for group in run.optimizer.param_groups:
+        run.model, run.ema, run.optimizers = grown.model, grown.ema, grown.optimizers
+        for optimizer, group in _groups(run):
             if old.get(group["name"]):
-                run.optimizer.state[group["params"][0]] = old[group["name"]]
+                optimizer.state[group["params"][0]] = old[group["name"]]
     for norm in (run.model.Spatial_norm, run.model.Temporal_norm):
         norm.requires_grad_(stage.norms_learn)
+
+
+def _groups(run: Training) -> list[tuple[torch.optim.Optimizer, dict[str, Any]]]:
+    """Return every parameter group, one parameter each, with its optimizer."""
+    return [(optimizer, group) for optimizer in run.optimizers for group in optimizer.param_groups]
 
 
 def _step(run, stage: Stage, library, recipe: Recipe, schedule: Schedule, progress: float, rng: Randomness) -> float:
@@ -249,12 +276,13 @@ def _step(run, stage: Stage, library, recipe: Recipe, schedule: Schedule, progre
     windows, frames = stage.shapes[shape]
     first = int(rng.integers(0, run.model.config.window - frames + 1, 1).item())  # every embedding row learns
     batch = make_batch(library, windows, frames, recipe, rng)
-    rate = schedule.learning_rate * min(1.0, (run.step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * progress)) / 2
-    for group in run.optimizer.param_groups:
-        group["lr"] = max(rate, 0.01 * schedule.learning_rate)
+    share = max(0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * progress)) / 2)
+    for optimizer, group in _groups(run):
+        group["lr"] = share * optimizer.defaults["lr"]
     loss = _gradients(run, batch, first, schedule.loss)
     nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_CLIP)
-    run.optimizer.step()
+    for optimizer in run.optimizers:
+        optimizer.step()
     decay = min(schedule.ema, (run.step + 1) / (run.step + 10))
     with torch.no_grad():
         for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
@@ -284,7 +312,7 @@ def _save(run: Training, config, schedule, folder: Path, row: dict, rng: Randomn
     state = {
         "model": run.model.state_dict(),
         "ema": run.ema.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "depth": run.model.config.depth,
         "step": run.step,
         "seconds": run.seconds,
@@ -329,7 +357,8 @@ def _restore(folder: Path, config: PoseMambaConfig, schedule: Schedule, rng: Ran
     model = PoseMamba(replace(config, depth=state["depth"], drop_path=schedule.drop_path)).to(rng.device)
     model.load_state_dict(state["model"])
     run = _training(model, state["ema"], schedule)
-    run.optimizer.load_state_dict(state["optimizer"])
+    for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
     run.step, run.seconds = state["step"], state["seconds"]
     rng.generator.set_state(state["generator"].cpu())
     return run
