@@ -1,4 +1,4 @@
-"""Recorded motion: loads mocap npz files, keeps subjects apart, hands out windows. No camera, no noise here.
+"""Recorded motion: loads mocap (npz, bvh, amc), keeps subjects apart, hands out windows. No camera, no noise here.
 
 World axes of the recordings: metres, z up, 50 frames per second, H36M-17 joints.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import logging
 import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,9 @@ import torch
 from torch import Tensor
 
 from lifter.skeletons import MOTION_FPS as FPS
+from lifter.training.mocap_files import READERS, read_recording
+
+log = logging.getLogger(__name__)
 
 # Subjects of the rendered test clips, or possibly so: never trained on, scored as "unseen motion".
 RESERVED = ("cmu_01", "cmu_02", "cmusub_*", "cmu_05", "cmu_05_ic", "cmu_06_ic", "cmu_07", "cmu_07_ic")
@@ -26,13 +31,17 @@ VALIDATION = (
     "accad_female1:*D3_ConversationGestures*", "accad_female1:*D6_CartWheel*", "quaternius_cyber",
 )  # fmt: skip
 # How often each kind of motion is drawn; by kind, because exercises fill half of all minutes. First match counts.
+# "own" are .bvh and .amc files that are no trial of the CMU database.
 GROUPS = (
+    ("own", ("*.bvh", "*.amc"), 0.25),
     ("exercise", ("uiprmd_*",), 0.33),
     ("salsa", ("cmu_60", "cmu_61"), 0.12),
     ("game", ("kaykit_*", "kenney_*", "mesh2motion_*", "quaternius_*"), 0.12),
     ("stage", ("accad_*",), 0.20),
     ("sport and dance", ("*",), 0.23),
 )
+HELD_OUT = 10  # one of so many files is held out where no subject of VALIDATION is there
+MAX_REPORTED = 20  # unreadable files named one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,40 +90,101 @@ class MotionLibrary:
         return torch.lerp(self.joints[start + floor], self.joints[start + ceil], (place - floor)[..., None, None])
 
 
-def load_motion(folder: Path, split: str) -> MotionLibrary:
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """One clip: its file ("cmu_05" for subjects of the tables above, else "folder/walk.bvh"), name and joints.
+
+    ``joints`` is (F, 17, 3) float32, world metres, z up, 50 frames per second.
+    """
+
+    file: str
+    name: str
+    joints: np.ndarray
+
+
+def load_motion(folder: Path, split: str, report: Callable[[str], None] = log.warning) -> MotionLibrary:
     """Return all clips below ``folder`` that belong to ``split``: "train", "validation" or "unseen".
 
+    Subjects of ``RESERVED`` and ``VALIDATION`` have their split. All others are trained on; but if no subject of
+    ``VALIDATION`` is there, one file of ten is held out (at least one, of at least two), chosen by its name.
+
     Args:
-        folder: Searched for ``*.npz`` with keys rel (F, 17, 3), root (F, 3), clip_start (M + 1,), clip_name (M,), fps.
+        folder: Searched for ``*.bvh``, ``*.amc`` (with its ``*.asf``) and ``*.npz`` with the keys rel (F, 17, 3),
+            root (F, 3), clip_start (M + 1,), clip_name (M,) and fps.
         split: Which subjects.
+        report: Is told which files were left out and why.
 
     Raises:
         FileNotFoundError: No such folder, or no motion of that split in it.
-        ValueError: A file at another frame rate.
+        ValueError: None of the files can be read; says why.
     """
-    files = sorted(Path(folder).rglob("*.npz"))
-    joints, lengths, names = [], [], []
-    for file in files:
-        npz = read_npz(file, ("fps", "root", "rel", "clip_start", "clip_name"))
-        if float(npz["fps"]) != FPS:
-            raise ValueError(f"{file} has {float(npz['fps'])} fps, expected {FPS}; resample it first")
-        motion = npz["root"][:, None] + npz["rel"].astype(np.float32)
-        borders, clips = npz["clip_start"], [str(name) for name in npz["clip_name"]]
-        chosen = [i for i, clip in enumerate(clips) if split_of(file.stem, clip) == split]
-        joints += [motion[borders[i] : borders[i + 1]] for i in chosen]
-        lengths += [int(borders[i + 1] - borders[i]) for i in chosen]
-        names += [f"{file.stem}:{clips[i]}" for i in chosen]
-    if not joints:
-        raise FileNotFoundError(f"no {split} motion (*.npz) below {folder}; pass the folder with the mocap files")
-    weights = clip_weights(names, np.array(lengths))
-    ends = np.cumsum(lengths)
+    clips, problems = read_folder(Path(folder))
+    reasons = [f"{file}: {reason}" for file, reason in problems]
+    if problems and not clips:
+        raise ValueError(f"no motion below {folder} can be read:\n" + "\n".join(reasons[:MAX_REPORTED]))
+    for reason in reasons[:MAX_REPORTED]:
+        report(f"left out {reason}")
+    if len(reasons) > MAX_REPORTED:
+        report(f"left out {len(reasons) - MAX_REPORTED} more files")
+    held_out = files_held_out(clips)
+    splits = ["validation" if clip.file in held_out else split_of(clip.file, clip.name) for clip in clips]
+    chosen = [clip for clip, its_split in zip(clips, splits, strict=True) if its_split == split]
+    if not chosen:
+        raise FileNotFoundError(
+            f"no {split} motion below {folder}; expected npz, bvh or amc files, at least two files to hold one out"
+        )
+    names = [f"{clip.file}:{clip.name}" for clip in chosen]
+    lengths = np.array([len(clip.joints) for clip in chosen])
     return MotionLibrary(
-        torch.from_numpy(np.concatenate(joints)).float(),
-        torch.from_numpy(ends - lengths),
-        torch.tensor(lengths),
+        torch.from_numpy(np.concatenate([clip.joints for clip in chosen])).float(),
+        torch.from_numpy(np.cumsum(lengths) - lengths),
+        torch.from_numpy(lengths),
         tuple(names),
-        torch.from_numpy(weights).float(),
+        torch.from_numpy(clip_weights(names, lengths)).float(),
     )
+
+
+def read_folder(folder: Path) -> tuple[list[Clip], list[tuple[Path, str]]]:
+    """Return the clips of all mocap files below ``folder``, and the files that cannot be read with the reason."""
+    clips: list[Clip] = []
+    problems: list[tuple[Path, str]] = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".npz", *READERS) and p.is_file()):
+        try:
+            clips += read_npz_clips(path) if path.suffix.lower() == ".npz" else read_own_clips(path, folder)
+        except (ValueError, OSError, MemoryError) as error:
+            problems.append((path, str(error)))
+    return clips, problems
+
+
+def read_npz_clips(path: Path) -> list[Clip]:
+    """Return the clips of one of our npz files; ValueError if it is none or has another frame rate."""
+    npz = read_npz(path, ("fps", "root", "rel", "clip_start", "clip_name"))
+    if float(npz["fps"]) != FPS:
+        raise ValueError(f"{path.name} has {float(npz['fps'])} fps, expected {FPS}; resample it first")
+    motion = npz["root"][:, None] + npz["rel"].astype(np.float32)
+    borders = npz["clip_start"]
+    return [Clip(path.stem, str(name), motion[borders[i] : borders[i + 1]]) for i, name in enumerate(npz["clip_name"])]
+
+
+def read_own_clips(path: Path, folder: Path) -> list[Clip]:
+    """Return the clips of a .bvh or .amc file; ValueError or FileNotFoundError if it has none."""
+    recording = read_recording(path)
+    own = path.relative_to(folder).with_suffix(path.suffix.lower()).as_posix().replace(":", "_")
+    return [Clip(recording.subject or own, name, joints) for name, joints in recording.clips.items()]
+
+
+def files_held_out(clips: Iterable[Clip]) -> set[str]:
+    """Return the files to validate with: none if a subject of ``VALIDATION`` is there, else those of lowest hash."""
+    splits = {(clip.file, split_of(clip.file, clip.name)) for clip in clips}
+    if any(split == "validation" for _, split in splits):
+        return set()
+    files = sorted((file for file, split in splits if split == "train"), key=name_hash)
+    return set(files[: -(-len(files) // HELD_OUT)]) if len(files) > 1 else set()
+
+
+def name_hash(name: str) -> str:
+    """Return the SHA-256 of a name: an order that does not follow the alphabet and is the same everywhere."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def read_npz(path: Path, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

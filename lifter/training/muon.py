@@ -58,6 +58,7 @@ class Muon(torch.optim.Optimizer):
     def _averaged(self, parameter: Tensor, momentum: float) -> Tensor:
         """Return the Nesterov momentum of a parameter as a stack (k, m, n)."""
         gradient, state = parameter.grad, self.state[parameter]
+        assert gradient is not None  # step() asks for those that have one
         if "momentum" not in state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - momentum)

@@ -22,9 +22,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.parallel import map_parts, num_parts
+from lifter.precision import precision
 from lifter.training.data import Batch, Randomness, Recipe, make_batch
 from lifter.training.evaluate import validate
 from lifter.training.losses import LossWeights, pose_loss
@@ -33,7 +35,8 @@ from lifter.training.muon import Muon
 
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
-SAVE_EVERY_S = 240.0
+SAVE_EVERY_S = 20.0  # a run killed at any moment loses no more
+VALIDATE_EVERY_S = 240.0
 GROWN_LAYERS = ("op.out_proj.weight", "mlp.fc2.weight", "mlp.fc2.bias")  # zero in a new block
 
 
@@ -44,7 +47,8 @@ class Stage:
     Attributes:
         until: Fraction of the budget at which the stage ends.
         depth: Block pairs in use; None means all.
-        shapes: (windows, frames) of the batches, drawn in turn at random.
+        shapes: (windows, frames) of the batches whose mean gradient makes a step: short windows for variety, long
+            ones because that is what inference uses.
         norms_learn: Whether the two shared norms have free scale and offset.
     """
 
@@ -83,11 +87,11 @@ OUR_LOSS = LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0)
 SCHEDULES = {
     "laptop": Schedule(
         stages=(
-            Stage(0.06, 3, ((32, 9),), False),
-            Stage(0.40, 4, ((32, 9), (14, 27), (14, 27)), False),
-            Stage(0.70, 5, ((14, 27), (14, 27), (6, 81)), False),
-            Stage(0.96, 5, ((14, 27), (6, 81), (2, 243), (2, 243)), False),
-            Stage(1.00, None, ((6, 81), (2, 243), (2, 243)), True),
+            Stage(0.06, 3, ((16, 9), (6, 27)), False),
+            Stage(0.40, 4, ((10, 27), (3, 81)), False),
+            Stage(0.75, 5, ((10, 27), (1, 243)), False),
+            Stage(0.96, 5, ((3, 81), (1, 243)), False),
+            Stage(1.00, None, ((3, 81), (1, 243)), True),
         ),
         learning_rate=2.5e-3,
         muon_rate=1e-2,
@@ -99,7 +103,7 @@ SCHEDULES = {
     ),
     # More of the end of ``laptop`` for weights that exist, with --start.
     "finish": Schedule(
-        stages=(Stage(1.00, None, ((6, 81), (2, 243), (2, 243)), True),),
+        stages=(Stage(1.00, None, ((3, 81), (1, 243)), True),),
         learning_rate=5e-4,
         muon_rate=2e-3,
         weight_decay=0.01,
@@ -110,8 +114,8 @@ SCHEDULES = {
     ),
     "full": Schedule(
         stages=(
-            Stage(0.70, None, ((256, 27), (96, 81)), True),
-            Stage(1.00, None, ((96, 81), (32, 243)), True),
+            Stage(0.70, None, ((128, 27), (16, 81), (8, 243)), True),
+            Stage(1.00, None, ((32, 81), (16, 243)), True),
         ),
         learning_rate=2e-3,
         muon_rate=1e-2,
@@ -158,16 +162,18 @@ def train(
     seed: int = 0,
     command: str = "",
     start: dict[str, Tensor] | None = None,
+    start_provenance: dict[str, Any] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train until ``minutes`` of training time are used up and return the last validation errors (mm).
 
-    Writes to ``folder``: ``state.pt`` (to resume), ``weights.safetensors`` (averaged weights with provenance in their
-    metadata), ``curve.csv``. A folder with a ``state.pt`` is continued.
+    Writes to ``folder``: ``state.pt`` every ``SAVE_EVERY_S`` (a folder with one is continued, from the very step), and
+    with every validation ``weights.safetensors`` (averaged weights with provenance in their metadata) and a row of
+    ``curve.csv``. On a GPU matrix products use TF32; the scan and everything that is summed are float32.
 
     Weights ``start`` of the same network are the beginning of a new run; a first stage of fewer blocks takes the first
-    ones of them. ``clock`` counts seconds.
+    ones of them. ``start_provenance`` says where they come from. ``clock`` counts seconds.
 
     Raises:
         ValueError: The folder holds a run of another network size.
@@ -179,30 +185,36 @@ def train(
     run = _restore(folder, config, schedule, rng) or _start(config, schedule, seed, device, start)
     if run.step:
         report(f"resumed at step {run.step}, {run.seconds / 60:.1f} minutes")
-    saved = run.seconds
+    provenance = {
+        "command": command, "revision": git_revision(), "seed": seed, "device": device,
+        "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
+        "recipe": asdict(recipe), "schedule": asdict(schedule), "start": start_provenance,
+    }  # fmt: skip
+    saved = validated = run.seconds
     losses: list[float] = []
-    while run.seconds < budget:
-        began = clock()
-        stage = next(s for s in schedule.stages if run.seconds / budget < s.until)
-        _enter(run, stage, config, schedule)
-        losses.append(_step(run, stage, library, recipe, schedule, run.seconds / budget, rng))
-        run.step += 1
-        run.seconds += clock() - began
-        if run.seconds - saved > SAVE_EVERY_S or run.seconds >= budget:
-            saved = run.seconds
-            errors = validate(run.ema, held_out, recipe)
-            row = {"step": run.step, "minutes": run.seconds / 60, "depth": run.model.config.depth,
-                   "loss": sum(losses) / len(losses), **errors}  # fmt: skip
-            losses = []
-            _save(run, config, schedule, folder, row, rng, provenance={
-                "validation_mm": {k: round(v, 1) for k, v in errors.items()},
-                "command": command, "revision": git_revision(), "seed": seed, "device": device,
-                "training_minutes": round(run.seconds / 60, 1), "steps": run.step,
-                "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
-                "recipe": asdict(recipe), "schedule": asdict(schedule),
-            })  # fmt: skip
-            report(" ".join(f"{k} {v:.4g}" for k, v in row.items()))
-    return validate(run.ema, held_out, recipe)
+    errors: dict[str, float] | None = None
+    with precision("tf32", torch.device(device)):
+        while run.seconds < budget:
+            began = clock()
+            stage = next(s for s in schedule.stages if run.seconds / budget < s.until)
+            _enter(run, stage, config, schedule)
+            losses.append(_step(run, stage, library, recipe, schedule, run.seconds / budget, rng))
+            run.step += 1
+            run.seconds += clock() - began
+            is_over = run.seconds >= budget
+            if run.seconds - saved > SAVE_EVERY_S or is_over:
+                saved = run.seconds
+                _save_state(run, folder, rng)
+            if run.seconds - validated > VALIDATE_EVERY_S or is_over:
+                validated = run.seconds
+                errors = validate(run.ema, held_out, recipe)
+                row = {"step": run.step, "minutes": run.seconds / 60, "depth": run.model.config.depth,
+                       "loss": sum(losses) / len(losses), **errors}  # fmt: skip
+                losses = []
+                _save_weights(run, config, folder, provenance, errors)
+                append_row(folder / "curve.csv", row)
+                report(" ".join(f"{k} {v:.4g}" for k, v in row.items()))
+    return errors or validate(run.ema, held_out, recipe)
 
 
 def _start(
@@ -227,16 +239,17 @@ def _training(model: PoseMamba, ema: dict[str, Tensor], schedule: Schedule) -> T
     if not schedule.decays_learn:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.endswith("A_logs"))
-    matrices, rest = [], []
-    for name, parameter in model.named_parameters():
-        group = {"params": [parameter], "name": name}
-        is_matrix = "blocks." in name and parameter.ndim in (2, 3) and not name.endswith("A_logs")
-        (matrices if is_matrix and schedule.muon_rate else rest).append(group)
+    named = {name: p for name, p in model.named_parameters()}
+    matrices = {
+        name: p for name, p in named.items()
+        if "blocks." in name and p.ndim in (2, 3) and not name.endswith("A_logs") and schedule.muon_rate
+    }  # fmt: skip
+    rest = [(name, p) for name, p in named.items() if name not in matrices]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(rest, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     ]
     if matrices:
-        optimizers.append(Muon(matrices, lr=schedule.muon_rate, weight_decay=schedule.weight_decay))
+        optimizers.append(Muon(matrices.items(), lr=schedule.muon_rate, weight_decay=schedule.weight_decay))
     return Training(model.train(), average, tuple(optimizers))
 
 
@@ -256,59 +269,70 @@ def _enter(run: Training, stage: Stage, config: PoseMambaConfig, schedule: Sched
     """Bring the network to the depth of ``stage`` (old blocks keep their optimizer state), free or freeze its norms."""
     depth = stage.depth or config.depth
     if depth > run.model.config.depth:
-        old = {group["name"]: optimizer.state.get(group["params"][0]) for optimizer, group in _groups(run)}
+        old = {name: optimizer.state.get(parameter) for optimizer, name, parameter in _optimized(run)}
         grown = _training(grow(run.model, depth), grow(run.ema, depth).state_dict(), schedule)
         run.model, run.ema, run.optimizers = grown.model, grown.ema, grown.optimizers
-        for optimizer, group in _groups(run):
-            if old.get(group["name"]):
-                optimizer.state[group["params"][0]] = old[group["name"]]
+        for optimizer, name, parameter in _optimized(run):
+            if old.get(name):
+                optimizer.state[parameter] = old[name]
     for norm in (run.model.Spatial_norm, run.model.Temporal_norm):
         norm.requires_grad_(stage.norms_learn)
 
 
-def _groups(run: Training) -> list[tuple[torch.optim.Optimizer, dict[str, Any]]]:
-    """Return every parameter group, one parameter each, with its optimizer."""
-    return [(optimizer, group) for optimizer in run.optimizers for group in optimizer.param_groups]
+def _optimized(run: Training) -> list[tuple[torch.optim.Optimizer, str, nn.Parameter]]:
+    """Return every parameter with its name and its optimizer."""
+    return [
+        (optimizer, name, parameter)
+        for optimizer in run.optimizers
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["param_names"], group["params"], strict=True)
+    ]
 
 
 def _step(run, stage: Stage, library, recipe: Recipe, schedule: Schedule, progress: float, rng: Randomness) -> float:
-    shape = int(rng.integers(0, len(stage.shapes), 1).item())
-    windows, frames = stage.shapes[shape]
-    first = int(rng.integers(0, run.model.config.window - frames + 1, 1).item())  # every embedding row learns
-    batch = make_batch(library, windows, frames, recipe, rng)
+    batches = [make_batch(library, windows, frames, recipe, rng) for windows, frames in stage.shapes]
+    window = run.model.config.window
+    firsts = [int(rng.integers(0, window - frames + 1, 1).item()) for _, frames in stage.shapes]  # every row learns
     share = max(0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * progress)) / 2)
-    for optimizer, group in _groups(run):
-        group["lr"] = share * optimizer.defaults["lr"]
-    loss = _gradients(run, batch, first, schedule.loss)
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = share * optimizer.defaults["lr"]
+    loss = _gradients(run, batches, firsts, schedule.loss)
     nn.utils.clip_grad_norm_(run.model.parameters(), GRADIENT_CLIP)
     for optimizer in run.optimizers:
         optimizer.step()
     decay = min(schedule.ema, (run.step + 1) / (run.step + 10))
-    with torch.no_grad():
-        for average, current in zip(run.ema.parameters(), run.model.parameters(), strict=True):
-            average.lerp_(current, 1 - decay)
+    averages, current = list(run.ema.parameters()), list(run.model.parameters())
+    get_ema_multi_avg_fn(decay)(averages, current, None)
     return loss
 
 
-def _gradients(run: Training, batch: Batch, first_frame: int, weights: LossWeights) -> float:
-    """Set the gradients of the mean loss over a batch and return the loss.
+def _gradients(run: Training, batches: list[Batch], first_frames: list[int], weights: LossWeights) -> float:
+    """Set the gradients of the mean loss over the frames of all batches and return the loss.
 
-    On a CPU the batch is cut into one part per core.
+    Every batch is a part of its own; on a CPU it is cut further until there is one part per core.
     """
     parameters = [p for p in run.model.parameters() if p.requires_grad]
-    parts = num_parts(len(batch.inputs), batch.inputs.device)
+    frames = sum(batch.joints.shape[:2].numel() for batch in batches)
+    parts = []
+    for batch, first in zip(batches, first_frames, strict=True):
+        count = num_parts(len(batch.inputs), batch.inputs.device)
+        count = -(-count // len(batches))
+        pieces = zip(batch.inputs.tensor_split(count), batch.joints.tensor_split(count), strict=True)
+        parts += [(inputs, joints, first) for inputs, joints in pieces]
 
-    def work(inputs: Tensor, joints: Tensor) -> tuple[float, list[Tensor]]:
-        loss = pose_loss(run.model(inputs, first_frame), joints, weights) * (len(inputs) / len(batch.inputs))
+    def work(inputs: Tensor, joints: Tensor, first: int) -> tuple[float, list[Tensor]]:
+        loss = pose_loss(run.model(inputs, first), joints, weights) * (joints.shape[:2].numel() / frames)
         return float(loss.detach()), list(torch.autograd.grad(loss, parameters))
 
-    results = map_parts(work, batch.inputs.tensor_split(parts), batch.joints.tensor_split(parts))
+    run_part = map_parts if run.model.Spatial_pos_embed.device.type == "cpu" else map
+    results = list(run_part(work, *zip(*parts, strict=True)))
     for parameter, *gradients in zip(parameters, *(grads for _, grads in results), strict=True):
         parameter.grad = functools.reduce(torch.add, gradients)
     return sum(loss for loss, _ in results)
 
 
-def _save(run: Training, config, schedule, folder: Path, row: dict, rng: Randomness, provenance: dict) -> None:
+def _save_state(run: Training, folder: Path, rng: Randomness) -> None:
     state = {
         "model": run.model.state_dict(),
         "ema": run.ema.state_dict(),
@@ -321,20 +345,36 @@ def _save(run: Training, config, schedule, folder: Path, row: dict, rng: Randomn
     part = folder / "state.pt.part"
     torch.save(state, part)
     part.replace(folder / "state.pt")
+
+
+def _save_weights(run: Training, config, folder: Path, provenance: dict[str, Any], errors: dict[str, float]) -> None:
     weights = grow(run.ema, config.depth) if run.ema.config.depth < config.depth else run.ema
+    training = {
+        **provenance,
+        "training_minutes": round(run.seconds / 60, 1),
+        "steps": run.step,
+        "validation_mm": {name: round(value, 1) for name, value in errors.items()},
+    }
     metadata = {
         "normalization": provenance["recipe"]["normalization"],
         "unit": "m",
-        "training": json.dumps(provenance),
+        "training": json.dumps(training),
     }
     save_weights(weights.state_dict(), metadata, folder / "weights.safetensors")
-    curve = folder / "curve.csv"
-    is_new = not curve.exists()
-    with curve.open("a", newline="") as file:
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Add ``row`` to the curve in ``path``; rows of the same or later steps, of a run that was cut off, are dropped."""
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [old for old in csv.DictReader(file) if float(old["step"]) < row["step"]]
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, row.keys())
-        if is_new:
-            writer.writeheader()
-        writer.writerow({k: f"{v:.5g}" for k, v in row.items()})
+        writer.writeheader()
+        writer.writerows([*rows, {name: f"{value:.5g}" for name, value in row.items()}])
+    part.replace(path)
 
 
 def save_weights(state: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
