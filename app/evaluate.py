@@ -1,18 +1,22 @@
-"""``posemamba evaluate``: errors of a lifter against the truth, beside MediaPipe's own 3D."""
+"""``posemamba evaluate``: tables of a lifter's errors on clips with truth, held-out mocap and public benchmarks."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
 from app.options import Options
-from app.pipeline import estimate, lift_tracks, ready_lifter
+from app.pipeline import Progress, estimate, lift_tracks, ready_lifter, silent
 from app.results import PoseResult
+from app.steadiness import DETECTOR_LIKE, EXACT, assess_steadiness, certain_track, long_clips
 from app.video import VideoReader
-from detectors.people import Track
 from lifter import metrics
+from lifter.benchmarks import h36m, mpi_inf_3dhp
 from lifter.training.data import Recipe
 from lifter.training.evaluate import validate
 from lifter.training.motion import load_motion, read_npz
@@ -23,25 +27,155 @@ COLUMNS = {
     "limbs_root_relative": "12 limbs, root-relative, as it is",
     "all_root_relative": "17 joints, root-relative, as it is",
     "all_pa": "17 joints, Procrustes",
+    "jitter_ratio": "jitter over truth",
 }
+PIXELS, EXACT_2D, MEDIAPIPE = "pixels, this app", "exact 2D, this app", "MediaPipe world landmarks"
 
 
-def evaluate_clip(clip: Path, truth: Path, options: Options) -> Table:
-    """Return ``score_clip`` as a table."""
-    table = Table(title=f"{clip.name}: error in mm")
-    table.add_column("3D from (frames scored)")
-    for column in COLUMNS.values():
-        table.add_column(column, justify="right")
-    for name, errors in score_clip(clip, truth, options).items():
-        table.add_row(f"{name} ({errors['frames']:.0f})", *(f"{errors[column]:.1f}" for column in COLUMNS))
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated.
+
+    Attributes:
+        clips: Videos with ground truth.
+        truth: Ground truth of the only clip; None looks for ``<stem>.gt.npz`` beside every clip.
+        motion: Folder with mocap.
+        h36m: Human3.6M pickle, or its folder.
+        mpi_inf_3dhp: MPI-INF-3DHP test npz.
+        use_published_scale: See ``lifter.benchmarks.mpi_inf_3dhp.score_3dhp``.
+    """
+
+    clips: tuple[Path, ...] = ()
+    truth: Path | None = None
+    motion: Path | None = None
+    h36m: Path | None = None
+    mpi_inf_3dhp: Path | None = None
+    use_published_scale: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Tables on one subject, and the command that prints them."""
+
+    title: str
+    command: str
+    tables: list[Table]
+
+
+def evaluations(request: Request, options: Options, progress: Progress = silent) -> Iterator[Evaluation]:
+    """Yield everything that was asked for, one after the other.
+
+    Raises:
+        FileNotFoundError: A file or weights are missing.
+        ValueError: A file does not hold what it should.
+    """
+
+    def command(*arguments: str | Path) -> str:
+        usual = Options()
+        settings = [("--device", options.device, usual.device), ("--backend", options.backend, usual.backend)]
+        others = [text for flag, value, default in settings if value != default for text in (flag, value)]
+        return shlex.join(["posemamba", "evaluate", *map(str, arguments), "--lifter", options.lifter, *others])
+
+    if request.motion is not None:
+        yield Evaluation(
+            "Held-out motion capture",
+            command("--motion", request.motion),
+            evaluate_motion(request.motion, options, progress),
+        )
+    if request.clips:
+        truth = () if request.truth is None else ("--truth", request.truth)
+        yield Evaluation(
+            "Rendered clips, from pixels",
+            command(*request.clips, *truth),
+            evaluate_clips(request.clips, request.truth, options),
+        )
+    if request.h36m is not None:
+        yield Evaluation(
+            "Human3.6M, detected 2D", command("--h36m", request.h36m), [evaluate_h36m(request.h36m, options, progress)]
+        )
+    if request.mpi_inf_3dhp is not None:
+        slip = ("--published-scale",) if request.use_published_scale else ()
+        yield Evaluation(
+            "MPI-INF-3DHP, exact 2D",
+            command("--mpi-inf-3dhp", request.mpi_inf_3dhp, *slip),
+            [evaluate_3dhp(request.mpi_inf_3dhp, options, request.use_published_scale, progress)],
+        )
+
+
+def _table(title: str, columns: Iterable[str]) -> Table:
+    """Return an empty table whose first column is text and whose others are numbers."""
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
     return table
 
 
-def score_clip(clip: Path, truth: Path, options: Options) -> dict[str, dict[str, float]]:
-    """Return errors in mm (``metrics.summary`` and the number of ``frames``) by where the 3D comes from.
+# --------------------------------------------------------------------------------------------------------- clips
 
-    Rows: ``pixels, this app`` (absent if nobody was found), ``exact 2D, this app``, and for a clip of one person
-    ``MediaPipe world landmarks``; with several people a row each.
+
+@dataclass(frozen=True)
+class Score:
+    """Errors of one person in one clip: ``metrics.summary`` in mm and the jitter ratio, over ``frames`` frames."""
+
+    source: str
+    person: int
+    frames: int
+    errors: dict[str, float]
+
+
+def evaluate_clips(clips: Iterable[Path], truth: Path | None, options: Options) -> list[Table]:
+    """Return a table per clip, and for more than one person in all a table of means over people.
+
+    Raises:
+        FileNotFoundError: A clip or its truth is missing.
+        ValueError: As ``score_clip``.
+    """
+    scores = {clip: score_clip(clip, truth or truth_beside(clip), options) for clip in clips}
+    tables = [_clip_table(clip, rows) for clip, rows in scores.items()]
+    people = {(clip, row.person) for clip, rows in scores.items() for row in rows}
+    if len(people) > 1:
+        tables.append(_mean_table([row for rows in scores.values() for row in rows], len(scores), len(people)))
+    return tables
+
+
+def truth_beside(clip: Path) -> Path:
+    """Return ``<stem>.gt.npz`` beside a clip; FileNotFoundError if there is none."""
+    path = clip.with_suffix(".gt.npz")
+    if not path.exists():
+        raise FileNotFoundError(f"no ground truth {path} beside the clip; pass it with --truth")
+    return path
+
+
+def _clip_table(clip: Path, scores: list[Score]) -> Table:
+    table = _table(f"{clip.name}: error in mm", ["3D from (frames scored)", *COLUMNS.values()])
+    several = len({score.person for score in scores}) > 1
+    for score in scores:
+        person = f"person {score.person}: " if several else ""
+        table.add_row(f"{person}{score.source} ({score.frames})", *_numbers(score.errors))
+    return table
+
+
+def _mean_table(scores: list[Score], num_clips: int, num_people: int) -> Table:
+    title = f"mean over {num_people} people in {num_clips} clips, each counting once: error in mm"
+    table = _table(title, ["3D from (people scored)", *COLUMNS.values()])
+    for source in (PIXELS, EXACT_2D, MEDIAPIPE):
+        rows = [score.errors for score in scores if score.source == source]
+        if rows:
+            mean = {name: float(np.mean([row[name] for row in rows])) for name in COLUMNS}
+            table.add_row(f"{source} ({len(rows)})", *_numbers(mean))
+    table.caption = "a row over fewer people leaves out those who were not found; compare it within the clips"
+    return table
+
+
+def _numbers(errors: dict[str, float]) -> list[str]:
+    return [f"{errors[name]:.2f}" if name == "jitter_ratio" else f"{errors[name]:.1f}" for name in COLUMNS]
+
+
+def score_clip(clip: Path, truth: Path, options: Options) -> list[Score]:
+    """Return errors by person and by where the 3D comes from.
+
+    Sources: the clip's pixels through the app (absent for somebody who was not found), exact 2D through the app, and
+    MediaPipe's own world landmarks, each of whose frames counts for the person it is nearest to in the picture.
 
     Args:
         clip: Video.
@@ -60,69 +194,146 @@ def score_clip(clip: Path, truth: Path, options: Options) -> dict[str, dict[str,
             f"{truth} has {len(joints)} frames, {clip} has {result.video.num_frames}; expected the same clip"
         )
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    num_people = joints.shape[1]
-    scores = {}
-    for person in range(num_people):
-        prefix = f"person {person}: " if num_people > 1 else ""
-        track = nearest_track(result, keypoints[:, person])
-        if track is not None:
-            pose, valid = result.poses[track], result.tracks[track].valid
-            scores[f"{prefix}pixels, this app"] = _errors(pose.joints[valid], joints[pose.frames[valid], person])
-        exact = lift_tracks(lifter, [exact_track(keypoints[:, person])], result.video, options)[0]
-        scores[f"{prefix}exact 2D, this app"] = _errors(exact.joints, joints[:, person])
-    if num_people == 1:
-        world = mediapipe_world(clip)
-        seen = np.isfinite(world[:, 0, 0])
-        scores["MediaPipe world landmarks"] = _errors(world[seen], joints[seen, 0])
+    times = result.video.timestamps_s
+    world, seen = mediapipe_landmarks(clip)
+    followed = nearest_person(seen, keypoints)
+    scores = []
+    for person in range(joints.shape[1]):
+        exact = lift_tracks(lifter, [certain_track(keypoints[:, person])], result.video, options)[0]
+        frames, found = frames_of(result, keypoints, person)
+        own = np.flatnonzero(followed == person)
+        sources = {PIXELS: (frames, found), EXACT_2D: (exact.frames, exact.joints), MEDIAPIPE: (own, world[own])}
+        for source, (chosen, predicted) in sources.items():
+            if len(chosen):
+                errors = _errors(predicted, joints[chosen, person], times[chosen])
+                scores.append(Score(source, person, len(chosen), errors))
     return scores
 
 
-def _errors(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    return {"frames": float(len(predicted)), **metrics.summary(predicted, truth)}
+def _errors(predicted: np.ndarray, truth: np.ndarray, timestamps_s: np.ndarray) -> dict[str, float]:
+    ratio = metrics.jitter_ratio(predicted, truth, timestamps_s)
+    return {**metrics.summary(predicted, truth), "jitter_ratio": ratio}
 
 
-def evaluate_motion(folder: Path, lifter: str) -> Table:
-    """Return a table of errors in mm on held-out mocap, with exact and with detector-like 2D."""
-    ready = ready_lifter(lifter, "cpu", "auto")
-    table = Table(title=f"{lifter} on held-out mocap: 12 limbs, mm, root-relative with one scale / Procrustes")
-    for column in ("split", "minutes", "exact 2D", "detector-like 2D"):
-        table.add_column(column, justify="right")
-    for split in ("validation", "unseen"):
-        library = load_motion(folder, split)
-        e = validate(ready.model, library, Recipe(normalization=ready.normalization))
-        table.add_row(
-            split, f"{library.minutes:.1f}", f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}",
-            f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",
-        )  # fmt: skip
-    return table
+def frames_of(result: PoseResult, keypoints: np.ndarray, person: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the frames (T,) and joints (T, 17, 3) that the app has for a person of the truth.
+
+    A track belongs to the person it is nearest to in the picture, over its valid frames; where two tracks of a person
+    share a frame, the longer one is taken.
+
+    Args:
+        result: Of the app.
+        keypoints: (F, P, 17, 2) true keypoints, pixels.
+        person: Index into P.
+    """
+    joints = np.zeros((len(keypoints), 17, 3), np.float32)
+    is_known = np.zeros(len(keypoints), bool)
+    for track, pose in sorted(zip(result.tracks, result.poses, strict=True), key=lambda pair: len(pair[0].frames)):
+        frames, valid = track.frames[track.valid], track.valid
+        distance = np.linalg.norm(track.keypoints[valid][:, None] - keypoints[frames], axis=-1)  # (T, P, 17)
+        if len(frames) and int(distance.mean((0, 2)).argmin()) == person:
+            joints[frames], is_known[frames] = pose.joints[valid], True
+    return np.flatnonzero(is_known), joints[is_known]
 
 
-def nearest_track(result: PoseResult, keypoints: np.ndarray) -> int | None:
-    """Return the index of the track nearest to keypoints (F, 17, 2) px, None if there is none."""
-    if not result.tracks:
-        return None
-    return int(np.argmin([np.linalg.norm(t.keypoints - keypoints[t.frames], axis=-1).mean() for t in result.tracks]))
-
-
-def exact_track(keypoints: np.ndarray) -> Track:
-    """Return true keypoints (F, 17, 2) px as a track."""
-    count = len(keypoints)
-    every = np.ones(count, bool)
-    return Track(0, np.arange(count), keypoints.astype(np.float32), np.ones((count, 17), np.float32), every, every)
+def nearest_person(seen: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+    """Return (F,) int64, which person of ``keypoints`` (F, P, 17, 2) is nearest to ``seen`` (F, 17, 2); -1 for NaN."""
+    distance = np.linalg.norm(seen[:, None] - keypoints, axis=-1).mean(-1)  # (F, P)
+    return np.where(np.isfinite(distance[:, 0]), distance.argmin(1), -1)
 
 
 def mediapipe_world(clip: Path) -> np.ndarray:
     """Return MediaPipe's world landmarks as H36M-17 joints (F, 17, 3), metres, camera axes; NaN where it saw nobody."""
+    return mediapipe_landmarks(clip)[0]
+
+
+def mediapipe_landmarks(clip: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return what MediaPipe says of the one person it follows, NaN where it saw nobody.
+
+    Returns:
+        World landmarks as H36M-17 joints (F, 17, 3), metres, camera axes, and COCO-17 keypoints (F, 17, 2), pixels.
+    """
     import mediapipe
 
     from detectors.mediapipe import LANDMARKS
     from lifter.skeletons import COCO17, coco17_to_h36m17
 
     order = [LANDMARKS[name] for name in COCO17.names]
-    frames = []
+    joints, keypoints = [], []
     with mediapipe.solutions.pose.Pose(model_complexity=1) as pose:
         for frame in VideoReader(clip):
-            found = pose.process(frame).pose_world_landmarks
-            points = np.full((33, 3), np.nan) if found is None else np.array([(p.x, p.y, p.z) for p in found.landmark])
-            frames.append(coco17_to_h36m17(points[order]))
-    return np.array(frames)
+            found = pose.process(frame)
+            points, pixels = np.full((33, 3), np.nan), np.full((33, 2), np.nan)
+            if found.pose_world_landmarks is not None:
+                points = np.array([(p.x, p.y, p.z) for p in found.pose_world_landmarks.landmark])
+                size = frame.shape[1], frame.shape[0]
+                pixels = np.array([(p.x, p.y) for p in found.pose_landmarks.landmark]) * size - 0.5
+            joints.append(coco17_to_h36m17(points[order]))
+            keypoints.append(pixels[order])
+    return np.array(joints), np.array(keypoints)
+
+
+# -------------------------------------------------------------------------------------------------------- motion
+
+
+def evaluate_motion(folder: Path, options: Options, progress: Progress = silent) -> list[Table]:
+    """Return errors on windows of held-out mocap with exact and detector-like 2D, and steadiness of whole clips."""
+    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    windows = _table(
+        f"{options.lifter} on held-out mocap, windows of {lifter.window} frames: 12 limbs, mm, root-relative with one "
+        "scale / Procrustes",
+        ["subjects", "minutes", "exact 2D", "detector-like 2D"],
+    )
+    steady = _table(
+        f"{options.lifter} on whole held-out clips, lifted as the app does",
+        ["subjects", "clips", "2D", "mm, one scale / Procrustes", "jitter over truth (worst clip)",
+         "seam ratio (truth's)", "bone-length variation of the network alone"],
+    )  # fmt: skip
+    for split in ("validation", "unseen"):
+        library = load_motion(folder, split)
+        e = validate(lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization))
+        windows.add_row(
+            split, f"{library.minutes:.1f}", f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}",
+            f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",
+        )  # fmt: skip
+        clips = long_clips(library)
+        for name, noise in {"exact": EXACT, "detector-like": DETECTOR_LIKE}.items() if clips else ():
+            s = assess_steadiness(lifter, progress(clips, f"{split}, {name}", len(clips)), noise)
+            steady.add_row(
+                split, str(len(clips)), name, f"{s['p1']:.1f} / {s['p2']:.1f}",
+                f"{s['jitter_ratio']:.2f} ({s['worst_jitter_ratio']:.2f})",
+                f"{s['seam_ratio']:.2f} ({s['true_seam_ratio']:.2f})", f"{100 * s['bone_variation']:.1f} %",
+            )  # fmt: skip
+    steady.caption = "jitter and seams after the app's rigid bones, whose lengths do not vary at all"
+    return [windows, steady]
+
+
+# ---------------------------------------------------------------------------------------------------- benchmarks
+
+
+def evaluate_h36m(path: Path, options: Options, progress: Progress = silent) -> Table:
+    """Return errors by action; see ``lifter.benchmarks.h36m``."""
+    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    data = h36m.read_h36m(path)
+    scores = h36m.score_h36m(lifter, data, use_flip=options.use_flip, progress=lambda b, n: progress(b, "Human3.6M", n))
+    table = _table(f"{options.lifter} on Human3.6M, S9 and S11, detected 2D", ["action", *h36m.ERRORS.values()])
+    for action, errors in scores.items():
+        table.add_row(action, *(f"{errors[name]:.{2 if name == 'V' else 1}f}" for name in h36m.ERRORS))
+    return table
+
+
+def evaluate_3dhp(path: Path, options: Options, use_published_scale: bool, progress: Progress = silent) -> Table:
+    """Return errors by sequence; see ``lifter.benchmarks.mpi_inf_3dhp``."""
+    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    sequences = mpi_inf_3dhp.read_3dhp(path)
+    scores = mpi_inf_3dhp.score_3dhp(
+        lifter,
+        sequences,
+        use_flip=options.use_flip,
+        use_published_scale=use_published_scale,
+        progress=lambda batches, total: progress(batches, "MPI-INF-3DHP", total),
+    )
+    table = _table(f"{options.lifter} on MPI-INF-3DHP, exact 2D", ["sequence", "frames", *mpi_inf_3dhp.ERRORS.values()])
+    for name, errors in scores.items():
+        table.add_row(name, f"{errors['frames']:.0f}", *(f"{errors[key]:.1f}" for key in mpi_inf_3dhp.ERRORS))
+    return table

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
+from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
 from lifter import metrics
@@ -139,3 +142,155 @@ def test_summary_is_made_of_the_metrics_above(predicted, truth):
         "all_root_relative": pytest.approx(metrics.mpjpe(predicted, truth).mean()),
         "all_pa": pytest.approx(metrics.p_mpjpe(predicted, truth).mean()),
     }
+
+
+# ------------------------------------------------------------------------------------- published measures by hand
+
+
+def test_n_mpjpe_takes_one_scale_for_every_frame(truth):
+    pulsing = truth * np.array([0.5, 1, 0.5, 1, 0.5, 1])[:, None, None]
+    assert metrics.n_mpjpe(pulsing, truth).max() < 1e-9  # float64 millimetres
+
+
+def test_n_mpjpe_uses_the_best_scale_of_least_squares(predicted, truth):
+    p, g = metrics.root_relative(predicted), metrics.root_relative(truth)
+    expected = []
+    for one, other in zip(p, g, strict=True):
+        best = np.linalg.lstsq(one.reshape(-1, 1), other.ravel(), rcond=None)[0][0]
+        expected.append(1000 * np.linalg.norm(best * one - other, axis=-1).mean())
+    np.testing.assert_allclose(metrics.n_mpjpe(predicted, truth), expected, rtol=1e-9)
+
+
+def test_velocity_error_by_hand(truth):
+    drift = np.arange(6)[:, None] * np.array([0.003, 0.004, 0])  # 5 mm further per frame
+    predicted = truth.copy()
+    predicted[:, 3] += drift
+    assert metrics.velocity_error(predicted, truth) == pytest.approx([5 / 17] * 5)
+    assert metrics.velocity_error(predicted, truth, joints=(2, 3)) == pytest.approx([5 / 2] * 5)
+    assert metrics.velocity_error(predicted, truth, fps=50) == pytest.approx([250 / 17] * 5)  # mm/s
+    assert metrics.velocity_error(truth + drift[:, None], truth).max() < 1e-9  # where the pelvis goes does not count
+
+
+def test_acceleration_error_by_hand(truth):
+    predicted = truth.copy()
+    predicted[:, 3, 0] += 0.0005 * np.arange(6) ** 2  # second difference 1 mm per frame^2
+    assert metrics.acceleration_error(predicted, truth) == pytest.approx([1 / 17] * 4)
+    assert metrics.acceleration_error(predicted, truth, fps=50) == pytest.approx([2500 / 17] * 4)  # mm/s^2
+
+
+def test_acceleration_error_averages_over_what_it_has(truth):
+    # published code divides by T: 4 numbers and two zeros over 6 frames
+    errors = metrics.acceleration_error(truth * 1.1, truth)
+    published = np.zeros(6)
+    published[:4] = errors
+    assert len(errors) == 4
+    assert published.mean() == pytest.approx(errors.mean() * 4 / 6)
+
+
+@pytest.mark.parametrize(("measure", "shortest"), [(metrics.velocity_error, 2), (metrics.acceleration_error, 3)])
+def test_differences_in_time_need_frames(truth, measure, shortest):
+    for frames in range(1, 5):
+        assert measure(truth[:frames], truth[:frames]).shape == (max(0, frames - shortest + 1),)
+
+
+def test_pck_counts_joints_nearer_than_the_threshold(truth):
+    predicted = truth.copy()
+    predicted[:, 3, 0] += 0.2
+    predicted[:, 6, 1] += 0.1
+    assert metrics.pck(predicted, truth) == pytest.approx([100 * 16 / 17] * 6)
+    assert metrics.pck(predicted, truth, threshold_mm=99) == pytest.approx([100 * 15 / 17] * 6)
+    assert metrics.pck(predicted, truth, (3, 6)) == pytest.approx([50] * 6)
+
+
+def test_pck_is_strict_at_the_threshold():
+    truth = np.zeros((1, 17, 3))
+    predicted = truth.copy()
+    predicted[0, 3, 0] = 0.125  # exact in binary
+    assert metrics.pck(predicted, truth, (3,), threshold_mm=125) == 0
+    assert metrics.pck(predicted, truth, (3,), threshold_mm=125.001) == 100
+
+
+def test_auc_is_the_mean_of_pck_over_31_thresholds(predicted, truth):
+    expected = np.mean([metrics.pck(predicted, truth, threshold_mm=t) for t in range(0, 151, 5)], axis=0)
+    np.testing.assert_allclose(metrics.auc(predicted, truth), expected, rtol=1e-12)
+    assert len(metrics.AUC_THRESHOLDS_MM) == 31
+
+
+def test_auc_by_hand(truth):
+    assert metrics.auc(truth, truth) == pytest.approx([100 * 30 / 31] * 6)  # at 0 mm nothing is correct
+    moved = truth.copy()
+    moved[:, 1:, 2] += 0.072  # correct at 75, 80, ... 150: 16 thresholds; the pelvis at 30
+    assert metrics.auc(moved, truth, tuple(range(1, 17))) == pytest.approx([100 * 16 / 31] * 6)
+    assert metrics.auc(moved, truth) == pytest.approx([100 * (16 * 16 + 30) / 17 / 31] * 6)
+
+
+def test_jitter_ratio_by_hand(truth):
+    times = np.arange(40) / 50
+    lively = truth[:1] * (1 + 0.1 * np.sin(20 * times))[:, None, None]
+    assert metrics.jitter_ratio(lively, lively, times) == pytest.approx(1)
+    assert metrics.jitter_ratio(0.6 * lively + 5, lively, times) == pytest.approx(1)  # neither size nor place matter
+    smoothed = truth[:1] * (1 + 0.05 * np.sin(20 * times))[:, None, None]
+    assert metrics.jitter_ratio(smoothed, lively, times) == pytest.approx(0.5, rel=0.01)  # the scale is fitted
+    assert np.isnan(metrics.jitter_ratio(lively, np.repeat(truth[:1], 40, axis=0), times))
+
+
+# ------------------------------------------------------------------------------------------------- what must not matter
+
+POSITION_ERRORS = [metrics.mpjpe, metrics.scaled_mpjpe, metrics.n_mpjpe, metrics.p_mpjpe]
+seeds = st.integers(0, 2**32 - 1)
+
+
+def two_bodies(seed: int, frames: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(frames, 17, 3)) * 0.4
+    return truth + rng.normal(size=truth.shape) * rng.uniform(0.001, 0.3), truth
+
+
+@given(seeds)
+def test_better_alignment_never_fits_worse_in_the_mean_square(seed):
+    predicted, truth = two_bodies(seed)
+    p, g = metrics.root_relative(predicted), metrics.root_relative(truth)
+    raw = np.square(p - g).sum()
+    one = np.square(metrics.clip_scale(p, g) * p - g).sum()
+    each = sum(np.square(metrics.clip_scale(a[None], b[None]) * a - b).sum() for a, b in zip(p, g, strict=True))
+    assert each <= one + 1e-9  # float64
+    assert one <= raw + 1e-9
+
+
+@given(seeds, st.floats(0.1, 10), st.tuples(*[st.floats(-5, 5)] * 3))
+def test_a_common_turn_and_shift_changes_no_error(seed, scale, shift):
+    predicted, truth = two_bodies(seed)
+    turn = Rotation.random(random_state=seed % 2**31).as_matrix()
+    for error in (*POSITION_ERRORS, metrics.velocity_error, metrics.acceleration_error):
+        moved = error(predicted @ turn.T + shift, truth @ turn.T - shift)
+        np.testing.assert_allclose(moved, error(predicted, truth), rtol=1e-9, atol=1e-9)  # float64 mm
+        larger = error(scale * predicted, scale * truth)  # everything is a length
+        np.testing.assert_allclose(larger, scale * error(predicted, truth), rtol=1e-9, atol=1e-9)
+    for share in (metrics.pck, metrics.auc):
+        np.testing.assert_allclose(share(predicted + shift, truth), share(predicted, truth), atol=1e-9)
+
+
+@given(seeds, st.floats(0.1, 10))
+def test_the_size_of_the_prediction_changes_no_scaled_error(seed, scale):
+    predicted, truth = two_bodies(seed)
+    for error in POSITION_ERRORS[1:]:
+        np.testing.assert_allclose(error(scale * predicted, truth), error(predicted, truth), rtol=1e-7, atol=1e-9)
+
+
+@given(seeds)
+def test_p_mpjpe_is_scipys_procrustes(seed):
+    predicted, truth = two_bodies(seed)
+    for p, g, error in zip(predicted, truth, metrics.p_mpjpe(predicted, truth), strict=True):
+        size = np.linalg.norm(g - g.mean(0))  # scipy standardises both, and may reflect: near bodies do not need to
+        standard, fitted, _ = procrustes(g, p)
+        if np.linalg.det(orthogonal_procrustes(p - p.mean(0), g - g.mean(0))[0]) > 0:
+            assert error == pytest.approx(1000 * size * np.linalg.norm(fitted - standard, axis=-1).mean(), rel=1e-7)
+
+
+@given(seeds)
+def test_shares_lie_between_0_and_100_and_fall_with_the_threshold(seed):
+    predicted, truth = two_bodies(seed)
+    curve = [metrics.pck(predicted, truth, threshold_mm=t) for t in metrics.AUC_THRESHOLDS_MM]
+    assert (np.diff(curve, axis=0) >= 0).all()
+    assert curve[0].max() == 0
+    assert (metrics.auc(predicted, truth) <= metrics.pck(predicted, truth)).all()

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from app.evaluate import evaluate_clip, mediapipe_world
+from app.evaluate import evaluate_clips, mediapipe_world
 from app.export import export
 from app.export.json import SCHEMA_FILE, document
 from app.options import Options
@@ -67,7 +67,7 @@ def test_windows_leave_no_seams(result):
 
 
 def test_evaluate_prints_both_side_by_side(clip):
-    table = evaluate_clip(clip, clip.with_suffix(".gt.npz"), Options())
+    (table,) = evaluate_clips([clip], None, Options())  # the truth is beside the clip
     assert list(table.columns[0].cells) == [
         "pixels, this app (257)", "exact 2D, this app (257)", "MediaPipe world landmarks (257)",
     ]  # fmt: skip
