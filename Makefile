@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -19,6 +19,11 @@ test: $(VENV)/test.stamp
 bench: $(VENV)/run.stamp
 	$(BIN)/posemamba bench lifter
 	$(BIN)/posemamba bench pipeline
+
+# Needs a CUDA GPU: the network's speed on it, then the tests that only run there.
+bench-gpu: $(VENV)/test.stamp
+	$(BIN)/posemamba bench lifter --device cuda
+	$(BIN)/pytest -m requires_cuda
 
 clean:
 	rm -rf $(VENV) out build *.egg-info lifter/scan/*.so

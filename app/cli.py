@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from app import __version__
-from app.options import Options
+from app.options import BACKENDS, Options
 from detectors import DETECTORS
 from lifter import LIFTERS
 
@@ -37,8 +37,14 @@ bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 
 Lifter = Annotated[str, typer.Option(help=f"One of {', '.join(LIFTERS)}, or a weights file.")]
-Device = Annotated[str, typer.Option(help="Where the lifter runs: cpu, cuda, cuda:1, ...")]
-Backend = Annotated[str, typer.Option(help="Scan backend: auto, cpu, torch or reference.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the lifter runs: auto, cpu, cuda, cuda:1, ...; auto is a CUDA GPU if the scan has a kernel for it, "
+        "else the CPU. Apple's MPS is not used: no scan kernel exists for it."
+    ),
+]
+Backend = Annotated[str, typer.Option(help=f"Scan backend: {', '.join(BACKENDS)}.")]
 
 
 def main() -> None:
@@ -196,15 +202,18 @@ def doctor() -> None:
     import torch
 
     from lifter import checkpoints, scan
+    from lifter.devices import why_auto_is_cpu, why_not_cuda
 
     say(f"posemamba-wild {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}")
     say(f"cpu: {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
     devices = ["cpu"]
-    if torch.cuda.is_available():
+    if reason := why_not_cuda():
+        say(f"cuda: {reason}")
+    else:
         devices.append("cuda")
         say(f"cuda: {torch.cuda.get_device_name()}")
-    else:
-        say("cuda: none found")
+    reason = why_auto_is_cpu()
+    say(f"device auto: {f'cpu ({reason})' if reason else 'cuda'}")
     for device in devices:
         for name, reason in scan.usable_backends(device).items():
             say(f"scan backend {name} on {device}: {reason or 'usable, ' + scan.describe(name)}")
@@ -255,7 +264,7 @@ def models() -> None:
 
 @cli.command()
 def train(
-    motion: Annotated[Path, typer.Argument(help="Folder with mocap .npz files.")],
+    motion: Annotated[Path, typer.Argument(help="Folder with mocap: .npz, .bvh, .amc with .asf.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
     minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
     lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
@@ -272,33 +281,106 @@ def train(
 
 
 @cli.command()
-def evaluate(
-    clip: Annotated[Path | None, typer.Argument(help="Video with ground truth.")] = None,
-    truth: Annotated[Path | None, typer.Option(help="Ground truth .gt.npz of the clip.")] = None,
-    motion: Annotated[Path | None, typer.Option(help="Folder with mocap: scores its held-out subjects.")] = None,
-    lifter: Lifter = DEFAULTS.lifter,
+def ablate(
+    motion: Annotated[Path, typer.Argument(help="Folder with mocap (npz, bvh, amc).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="CSV file; rows of the same name are replaced.")],
+    names: Annotated[list[str] | None, typer.Option("--only", help="Name of a run; default all.")] = None,
+    minutes: Annotated[float, typer.Option(help="Training time of each run, in processor time on a CPU.")] = 4.0,
+    device: Device = DEFAULTS.device,
 ) -> None:
-    """Score a lifter: on a clip beside MediaPipe's own 3D (--truth), or on held-out mocap (--motion)."""
-    from app.evaluate import evaluate_clip, evaluate_motion
+    """Train short runs that differ in one part of the recipe each, and score them on held-out motion."""
+    from app.train import ablate_recipe
 
-    if (clip is None) != (truth is None) or (clip is None and motion is None):
-        raise typer.BadParameter("give a clip and --truth, or --motion, or both")
-    if clip is not None and truth is not None:
-        print_table(evaluate_clip(clip, truth, Options(lifter=lifter)))
-    if motion is not None:
-        print_table(evaluate_motion(motion, lifter))
+    ablate_recipe(motion, out, names, minutes, device, report=say)
+
+
+@cli.command()
+def evaluate(
+    clips: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Videos with ground truth <stem>.gt.npz beside them.", metavar="[CLIP]..."),
+    ] = None,
+    truth: Annotated[Path | None, typer.Option(help="Ground truth .gt.npz of the only clip, if elsewhere.")] = None,
+    motion: Annotated[Path | None, typer.Option(help="Folder with mocap: scores its held-out subjects.")] = None,
+    h36m: Annotated[
+        Path | None, typer.Option(help="Human3.6M: h36m_sh_conf_cam_source_final.pkl or its folder.")
+    ] = None,
+    mpi_inf_3dhp: Annotated[Path | None, typer.Option(help="MPI-INF-3DHP: data_test_3dhp.npz.")] = None,
+    published_scale: Annotated[
+        bool,
+        typer.Option("--published-scale", help="MPI-INF-3DHP: TS5 and TS6 6 % too small, as in published numbers."),
+    ] = False,
+    detector_errors: Annotated[
+        bool, typer.Option("--detector-errors", help="Also measure the 2D detector on the clips.")
+    ] = False,
+    stills: Annotated[
+        Path | None, typer.Option(help="COCO keypoints file of pictures: measure the 2D detector on them.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a page of results, such as docs/results.md.")] = None,
+    lifter: Lifter = DEFAULTS.lifter,
+    device: Device = DEFAULTS.device,
+    backend: Backend = DEFAULTS.backend,
+) -> None:
+    """Score a lifter on clips with truth beside MediaPipe's own 3D, on held-out mocap, or on a benchmark you have."""
+    if truth is not None and len(clips or ()) != 1:
+        raise typer.BadParameter("--truth belongs to exactly one clip; several clips have theirs beside them")
+    if not clips and motion is None and h36m is None and mpi_inf_3dhp is None and stills is None:
+        raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
+    if detector_errors and not clips:
+        raise typer.BadParameter("--detector-errors are measured on clips; give some, or --stills")
+    options = usable_options(lifter=lifter, device=device, backend=backend)
+    from app.evaluate import Request, evaluations
+
+    done = []
+    request = Request(tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills)
+    for evaluation in evaluations(request, options, show_progress):
+        for table in evaluation.tables:
+            print_table(table)
+        done.append(evaluation)
+    if report is not None:
+        from app.report import write_report
+
+        say(f"wrote {write_report(report, done, options)}")
 
 
 @bench.command("lifter")
 def bench_lifter(
-    lifters: Annotated[list[str] | None, typer.Argument(help="Lifters; default posemamba-s.")] = None,
-    threads: Annotated[int, typer.Option(help="Threads.")] = 1,
-    reference: Annotated[bool, typer.Option(help="Also time the plain loop (slow).")] = True,
+    lifters: Annotated[
+        list[str] | None, typer.Argument(help="Lifters; default posemamba-s on the CPU, all on a GPU.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="Threads (CPU only).")] = 1,
+    reference: Annotated[bool, typer.Option(help="Also time the plain loop (slow; CPU only).")] = True,
 ) -> None:
-    """Time the network on one 243-frame window per scan backend, in one run."""
-    from app.bench import time_lifters
+    """Time the network on windows of 243 frames and a training step per scan backend, in one run."""
+    from lifter import lifter_spec
 
-    print_table(time_lifters(lifters or ["posemamba-s"], threads, reference))
+    for name in lifters or []:
+        lifter_spec(name)
+    if device == "cpu":
+        from app.bench import cpu
+
+        tables = cpu.tables(lifters or [DEFAULTS.lifter], threads, reference, note)
+    else:
+        tables = gpu_tables(lifters, device)
+    for table in tables:
+        print_table(table)
+
+
+def gpu_tables(lifters: list[str] | None, device: str) -> Iterator[Any]:
+    """Return the tables of ``app.bench.gpu``; without such a GPU say so and exit with code 2."""
+    from lifter.devices import why_not_cuda
+
+    reason = why_not_cuda(device) if device.startswith("cuda") else "it is no CUDA device; choose cpu or cuda"
+    if reason:
+        fail(f"device {device!r} was asked for, but {reason}")
+        raise typer.Exit(2)
+    import torch
+
+    from app.bench import exactness, gpu, measure
+
+    plan = gpu.Plan(lifters=tuple(lifters)) if lifters else gpu.Plan()
+    return gpu.tables(plan, exactness.sample_sequence(), measure.Stopwatch(torch.device(device), note))
 
 
 @bench.command("pipeline")
@@ -307,7 +389,7 @@ def bench_pipeline(
     repeat: Annotated[int, typer.Option(help="Also run the clip repeated this often, for memory.")] = 10,
 ) -> None:
     """Time every stage from file to JSON and overlay, and compare peak memory with a longer clip."""
-    from app.bench import time_pipeline
+    from app.bench.pipeline import time_pipeline
 
     print_table(time_pipeline(clip, repeat))
 
@@ -339,6 +421,11 @@ def show_progress(items: Iterable[Any], stage: str, total: int | None) -> Iterat
 def say(line: str) -> None:
     """Print one line of result to stdout."""
     typer.echo(printable(line))
+
+
+def note(line: str) -> None:
+    """Print one line about work in progress to stderr."""
+    typer.echo(printable(f"  {line}"), err=True)
 
 
 def fail(line: str) -> None:

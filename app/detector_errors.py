@@ -76,11 +76,21 @@ def of_clips(clips: Iterable[tuple[Path, Path]], detector: str) -> list[Sample]:
 def of_stills(annotations: Path, detector: str, most: int = 1000) -> Sample:
     """Return a sample of the people in still pictures; ``annotations`` is a COCO keypoints file beside ``images/``.
 
-    Every person is cut out with a margin, so that another one in the picture is seldom found instead.
+    Every person is cut out with a margin, so that another one in the picture is seldom found instead. Of annotations
+    with a ``visible_fraction`` (of the silhouette) only those above ``MIN_VISIBLE`` count.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: It is no COCO keypoints file, or a picture is missing.
     """
-    listing = json.loads(annotations.read_text())
-    images = {image["id"]: image["file_name"] for image in listing["images"]}
-    chosen = [a for a in listing["annotations"] if _is_clear(a)][:most]
+    try:
+        listing = json.loads(annotations.read_text())
+        images = {image["id"]: image["file_name"] for image in listing["images"]}
+        chosen = [a for a in listing["annotations"] if _is_clear(a)][:most]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{annotations} is no COCO keypoints file ({error!r}); expected images and annotations"
+        ) from error
     folder = annotations.parent.parent / "images" / annotations.stem
     keypoints = np.array([a["keypoints"] for a in chosen], float).reshape(-1, 17, 3)
     people = []
@@ -94,7 +104,7 @@ def of_stills(annotations: Path, detector: str, most: int = 1000) -> Sample:
 
 
 def _is_clear(annotation: dict) -> bool:
-    is_seen = annotation["visible_fraction"] >= MIN_VISIBLE and annotation["num_keypoints"] >= 13
+    is_seen = annotation.get("visible_fraction", 1) >= MIN_VISIBLE and annotation["num_keypoints"] >= 13
     return is_seen and max(annotation["bbox"][2:]) >= MIN_SIZE_PX
 
 

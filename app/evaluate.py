@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from app.detector_errors import of_clips, of_stills, tables
 from app.options import Options
 from app.pipeline import Progress, estimate, lift_tracks, ready_lifter, silent
 from app.results import PoseResult
@@ -43,6 +44,8 @@ class Request:
         h36m: Human3.6M pickle, or its folder.
         mpi_inf_3dhp: MPI-INF-3DHP test npz.
         use_published_scale: See ``lifter.benchmarks.mpi_inf_3dhp.score_3dhp``.
+        has_detector_errors: Whether to measure the 2D detector on the clips, too.
+        stills: COCO keypoints file of still pictures to measure the 2D detector on.
     """
 
     clips: tuple[Path, ...] = ()
@@ -51,6 +54,8 @@ class Request:
     h36m: Path | None = None
     mpi_inf_3dhp: Path | None = None
     use_published_scale: bool = False
+    has_detector_errors: bool = False
+    stills: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,19 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
             "Rendered clips, from pixels",
             command(*request.clips, *truth),
             evaluate_clips(request.clips, request.truth, options),
+        )
+    if request.has_detector_errors and request.clips:
+        samples = of_clips([(clip, request.truth or truth_beside(clip)) for clip in request.clips], options.detector)
+        yield Evaluation(
+            f"Errors of the 2D detector {options.detector}, over time",
+            command(*request.clips, "--detector-errors"),
+            list(tables(f"{options.detector} on {len(samples)} clips", samples)),
+        )
+    if request.stills is not None:
+        yield Evaluation(
+            f"Errors of the 2D detector {options.detector}, on still pictures",
+            command("--stills", request.stills),
+            list(tables(f"{options.detector} on stills", [of_stills(request.stills, options.detector)])),
         )
     if request.h36m is not None:
         yield Evaluation(

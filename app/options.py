@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from detectors import DETECTORS
 
+BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
+
 
 @dataclass(frozen=True)
 class Options:
@@ -14,8 +16,8 @@ class Options:
     Attributes:
         detector: 2D pose estimator, a name in ``detectors.DETECTORS``.
         lifter: Name in ``lifter.LIFTERS`` or path of a weights file.
-        device: Where the lifter runs: cpu, cuda, cuda:1, ...
-        backend: Scan backend: auto, cpu, torch or reference.
+        device: Where the lifter runs: auto (a CUDA GPU if the scan has a kernel for it, else the CPU), cpu, cuda, ...
+        backend: Scan backend, one of BACKENDS.
         height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).
         fov_degrees: Assumed field of view of the camera along the longer side of the picture.
         use_flip: Average with the mirrored input: twice the lifter's work, smoother.
@@ -27,7 +29,7 @@ class Options:
 
     detector: str = "mediapipe"
     lifter: str = "posemamba-s"
-    device: str = "cpu"
+    device: str = "auto"
     backend: str = "auto"
     height_m: float | None = None
     fov_degrees: float = 55.0
@@ -38,8 +40,8 @@ class Options:
     has_overlay: bool = True
 
     def __post_init__(self) -> None:
-        if self.backend not in ("auto", "cpu", "torch", "reference"):
-            raise ValueError(f"unknown backend {self.backend!r}; choose one of auto, cpu, torch, reference")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"unknown backend {self.backend!r}; choose one of {', '.join(BACKENDS)}")
         if self.detector not in DETECTORS:
             raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join(DETECTORS)}")
         if self.height_m is not None:

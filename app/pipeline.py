@@ -51,7 +51,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     """
     reader = VideoReader(path)
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector = ready_detector(options.detector, options.device)
+    detector = ready_detector(options.detector, str(lifter.device))
     clock = Clock()
     people = list(detector(progress(prefetch(reader), "2D", reader.approx_num_frames)))
     info = reader.info

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shlex
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 import lifter as lifters
-from lifter.checkpoints import read_weights
+from app.curves import draw_curves
+from lifter.checkpoints import read_weights, sha256_of
+from lifter.devices import resolve_device
 from lifter.lift import build_for
 from lifter.normalize import NORMALIZATIONS
+from lifter.training.ablation import ABLATIONS, ablate
 from lifter.training.data import Recipe
 from lifter.training.motion import load_motion
 from lifter.training.train import SCHEDULES, train
@@ -25,6 +31,9 @@ def train_lifter(
 ) -> None:  # fmt: skip
     """Train ``lifter`` for ``minutes`` and say where the weights are.
 
+    Beside the files of ``lifter.training.train`` the folder gets ``manifest.toml``, the entry for checkpoints, and the
+    curves as ``curve.png`` (if matplotlib is installed).
+
     Raises:
         ValueError: Unknown lifter, schedule or normalization, or a time that is not positive.
         FileNotFoundError: No motion in the folder.
@@ -34,10 +43,18 @@ def train_lifter(
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes must be positive and finite, got {minutes}")
-    train_set, held_out = load_motion(motion, "train"), load_motion(motion, "validation")
+    train_set = load_motion(motion, "train", report)
+    held_out = load_motion(motion, "validation", report=lambda _: None)  # the same files: reported above
     report(
         f"{train_set.minutes:.1f} minutes of motion, {held_out.minutes:.1f} held out; {minutes:g} minutes of training"
     )
+    tensors, origin = (None, None) if start is None else starting_weights(start, lifter)
+
+    def report_and_draw(line: str) -> None:
+        report(line)
+        if (out / "curve.csv").exists() and find_spec("matplotlib"):
+            draw_curves([out / "curve.csv"], out / "curve.png")
+
     errors = train(
         train_set,
         held_out,
@@ -46,19 +63,64 @@ def train_lifter(
         minutes=minutes,
         schedule=SCHEDULES[schedule],
         recipe=Recipe(normalization=normalization),
-        device=device,
+        device=str(resolve_device(device)),
         seed=seed,
-        start=None if start is None else starting_weights(start, lifter),
+        start=tensors,
+        start_provenance=origin,
         command=shlex.join(["posemamba", *sys.argv[1:]]),
-        report=report,
+        report=report_and_draw,
     )
+    (out / "manifest.toml").write_text(manifest_entry(lifter, out / "weights.safetensors"))
     report(f"{out / 'weights.safetensors'}: " + ", ".join(f"{name} {value:.1f} mm" for name, value in errors.items()))
 
 
-def starting_weights(path: Path, lifter: str) -> dict[str, Tensor]:
-    """Return the tensors of a weights file; ValueError if they are of another network than ``lifter``."""
-    tensors = read_weights(path).tensors
-    name, _, _ = build_for(tensors)
+def ablate_recipe(
+    motion: Path, out: Path, names: list[str] | None, minutes: float, device: str, report: Callable[[str], None]
+) -> None:
+    """Run ``lifter.training.ablation`` on the small network; ValueError for an unknown run."""
+    names = names or list(ABLATIONS)
+    unknown = [name for name in names if name not in ABLATIONS]
+    if unknown:
+        raise ValueError(f"unknown run {unknown[0]!r}; choose among {', '.join(map(repr, ABLATIONS))}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    config = lifters.create_model("posemamba-s").config
+    ablate(
+        load_motion(motion, "train", report), load_motion(motion, "validation", report=lambda _: None),
+        config, out, minutes=minutes, device=str(resolve_device(device)), names=names, report=report,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def starting_weights(path: Path, lifter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a weights file and how it was made; ValueError if it is of another network."""
+    weights = read_weights(path)
+    name, _, _ = build_for(weights.tensors)
     if name != lifter:
         raise ValueError(f"{path} holds weights of {name}, expected {lifter}")
-    return tensors
+    return weights.tensors, {"sha256": weights.sha256, **json.loads(weights.metadata.get("training", "{}"))}
+
+
+def manifest_entry(lifter: str, weights: Path) -> str:
+    """Return the lines of ``checkpoints/manifest.toml`` for a weights file that ``posemamba train`` wrote."""
+    training = json.loads(read_weights(weights).metadata["training"])
+    runs = [training]
+    while runs[0].get("start"):
+        runs.insert(0, runs[0]["start"])
+    # JSON strings and numbers are TOML as well
+    lines = [
+        f"[{lifter}]",
+        f"file = {json.dumps(lifter + '.safetensors')}",
+        f'sha256 = "{sha256_of(weights)}"',
+        'licence = "Apache-2.0"',
+        'source = "trained in this repository"',
+        f"commands = {json.dumps([run['command'] for run in runs if 'command' in run])}",
+        f"revision = {json.dumps(training['revision'])}",
+        f"seed = {training['seed']}",
+        f"device = {json.dumps(training['device'])}",
+        f"training_minutes = {sum(run.get('training_minutes', 0) for run in runs):.1f}",
+        f"steps = {sum(run.get('steps', 0) for run in runs)}",
+        f'motion_sha256 = "{training["motion_sha256"]}"',
+        "",
+        f"[{lifter}.validation_mm]",
+        *(f"{name} = {value}" for name, value in training["validation_mm"].items()),
+    ]
+    return "\n".join(lines) + "\n"

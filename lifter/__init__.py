@@ -62,13 +62,13 @@ def create_model(name: str) -> nn.Module:
     return module.build(getattr(module, spec.config))
 
 
-def load_lifter(name_or_path: str | Path, device: str = "cpu", backend: str = "auto") -> Lifter:
+def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "auto") -> Lifter:
     """Return a ready lifter: trained weights, in inference mode, on ``device``.
 
     Args:
         name_or_path: A name in ``LIFTERS`` (weights come from the checkpoints folder and are checked against the
             manifest's SHA-256), or a weights file: ours (``.safetensors``) or a published PoseMamba checkpoint.
-        device: "cpu", "cuda", "cuda:1", ...
+        device: "auto" (a CUDA GPU if the scan has a kernel for it, else the CPU), "cpu", "cuda", "cuda:1", ...
         backend: Scan backend, see ``lifter.scan``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,13 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from lifter import LIFTERS, checkpoints, normalize, scan
+from lifter.devices import GPU_BACKENDS, resolve_device
+from lifter.graphs import GraphedModel
+from lifter.memory import Halving
 from lifter.parallel import map_parts, num_parts
+from lifter.precision import precision
 from lifter.skeletons import MOTION_FPS as FPS
 from lifter.skeletons import coco17_to_h36m17, mirror
 from lifter.windows import Windows
 
 OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
-WINDOWS_PER_BATCH = 8  # twice that with the mirrored copies: 140 MB of activations for the small network
+# Mirrored copies double them. On a CPU 140 MB of activations for the small network, and more is no faster. On a GPU
+# three and a half minutes of video: work for every multiprocessor of a large card, in about 4 GB for the small network
+# and 7 GB for the large one (by counting tensors); where that is too much the batch is halved, see lifter.memory.
+WINDOWS_PER_BATCH = {"cpu": 8, "cuda": 64}
 Progress = Callable[[Iterable, int], Iterable]
 
 
@@ -35,6 +43,7 @@ class Lifter:
         unit: "m" or "normalized".
         device: Where the model lives.
         provenance: Weights, hash, backend and conventions, ready for JSON.
+        uses_graphs: Whether forward passes are replayed as CUDA graphs.
     """
 
     model: nn.Module
@@ -44,6 +53,19 @@ class Lifter:
     unit: str
     device: torch.device
     provenance: dict[str, Any]
+    uses_graphs: bool = False
+
+    @property
+    def windows_per_batch(self) -> int:
+        """Windows that are lifted at once, memory permitting."""
+        return WINDOWS_PER_BATCH.get(self.device.type, WINDOWS_PER_BATCH["cpu"])
+
+    @functools.cached_property
+    def forward(self) -> Halving:
+        """The model for any number of rows, (rows, T, 17, 2) to (rows, T, 17, 3), in batches that fit into memory."""
+        if not self.uses_graphs:
+            return Halving(functools.partial(_on_all_cores, self.model))
+        return Halving(GraphedModel(self.model, (self.window, 17, 2), self.device, 2 * self.windows_per_batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +94,7 @@ class Sequence2D:
 
 def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     """Return a ready lifter; see ``lifter.load_lifter``."""
-    on = torch.device(device)
-    if on.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(f"device {device!r} was asked for, but torch sees no CUDA device; use --device cpu")
+    on = resolve_device(device, backend)
     chosen = scan.resolve_backend(backend, on)
     is_name = str(name_or_path) in LIFTERS
     path = checkpoints.find_checkpoint(str(name_or_path)) if is_name else Path(name_or_path)
@@ -97,7 +117,9 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
         "scan_backend": scan.describe(chosen),
         "device": str(on),
     }
-    return Lifter(model.eval().requires_grad_(False).to(on), name, window, normalization, unit, on, provenance)
+    model = model.eval().requires_grad_(False).to(on)
+    uses_graphs = on.type == "cuda" and chosen in GPU_BACKENDS  # a loop would be 80 000 nodes per graph
+    return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs)
 
 
 def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
@@ -152,10 +174,7 @@ def lift(
         return []
     plans, inputs, rotations = [], [], []
     for sequence in sequences:
-        points = resample(coco17_to_h36m17(sequence.keypoints.astype(np.float64)), sequence.timestamps_s)
-        plan = Windows(len(points), lifter.window, int(lifter.window * OVERLAP))
-        windows = torch.from_numpy(plan.split(points)).float()  # (windows, 243, 17, 2) px
-        normalized, rotation = _normalized(lifter, windows, sequence, fov_degrees)
+        plan, normalized, rotation = windows_of(lifter, sequence, fov_degrees)
         plans.append(plan)
         inputs.append(normalized)
         rotations.append(rotation)
@@ -168,6 +187,14 @@ def lift(
         on_frames = resample_back(merged, sequence.timestamps_s)
         lifted.append((on_frames - on_frames[:, :1]).astype(np.float32))
     return lifted
+
+
+def windows_of(lifter: Lifter, sequence: Sequence2D, fov_degrees: float) -> tuple[Windows, Tensor, Tensor]:
+    """Return how a sequence is cut, its network input (windows, T, 17, 2) and rotations from camera to network axes."""
+    points = resample(coco17_to_h36m17(sequence.keypoints.astype(np.float64)), sequence.timestamps_s)
+    plan = Windows(len(points), lifter.window, int(lifter.window * OVERLAP))
+    windows = torch.from_numpy(plan.split(points)).float()  # (windows, 243, 17, 2) px
+    return plan, *_normalized(lifter, windows, sequence, fov_degrees)
 
 
 def seams_s(timestamps_s: np.ndarray, window: int) -> np.ndarray:
@@ -188,18 +215,29 @@ def _normalized(lifter: Lifter, points_px: Tensor, sequence: Sequence2D, fov: fl
 
 
 def predict(lifter: Lifter, inputs: Tensor, use_flip: bool, progress: Progress) -> Tensor:
-    """Return joints (windows, T, 17, 3) on the CPU; windows and their mirror images go through as one batch."""
-    outputs = []
-    with torch.inference_mode():
-        for batch in progress(inputs.split(WINDOWS_PER_BATCH), -(-len(inputs) // WINDOWS_PER_BATCH)):
+    """Return joints (windows, T, 17, 3) on the CPU; windows and their mirror images go through as one batch.
+
+    Always in full float32 precision, so that every device gives the same numbers.
+
+    Raises:
+        torch.OutOfMemoryError: Not even one window fits; larger batches are halved until they do.
+    """
+    outputs, size = [], lifter.windows_per_batch
+    with torch.inference_mode(), precision("fp32", lifter.device):
+        for batch in progress(inputs.split(size), -(-len(inputs) // size)):
             both = torch.cat([batch, mirror(batch)]) if use_flip else batch
-            parts = both.to(lifter.device).tensor_split(num_parts(len(both), lifter.device))
-            joints = torch.cat(map_parts(torch.inference_mode()(lifter.model), parts)).float().cpu()
+            joints = lifter.forward(both.to(lifter.device)).float().cpu()
             if use_flip:
                 straight, flipped = joints.chunk(2)
                 joints = (straight + mirror(flipped)) / 2
             outputs.append(joints)
     return torch.cat(outputs)
+
+
+def _on_all_cores(model: nn.Module, rows: Tensor) -> Tensor:
+    """Return ``model(rows)``; on a CPU every core takes a part of the rows."""
+    parts = rows.tensor_split(num_parts(len(rows), rows.device))
+    return torch.cat(map_parts(torch.inference_mode()(model), parts))
 
 
 def resample(points: np.ndarray, timestamps_s: np.ndarray, fps: float = FPS) -> np.ndarray:

@@ -12,9 +12,10 @@ import pytest
 import typer
 
 from app.cli import cli, discover, unique_names
-from app.options import Options
+from app.options import BACKENDS, Options
 from app.results import VideoInfo
 from app.video import write_video
+from lifter import scan
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,14 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("run", "x.mp4", "-o", "out", "--height", "17"), 2, "metres"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--lifter", "nothing-s"), 1, "nothing-s"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--backend", "abacus"), 2, "abacus"),
-        (("evaluate", "assets/walk_wave.mp4"), 2, "--truth"),
+        (("evaluate",), 2, "--motion"),
+        (("evaluate", "a.mp4", "b.mp4", "--truth", "README.md"), 2, "--truth"),
+        (("evaluate", "assets/empty_room.mp4"), 1, "--truth"),
+        (("evaluate", "--motion", "assets", "--detector-errors"), 2, "--stills"),
+        (("evaluate", "--stills", "README.md"), 1, "no COCO keypoints file"),
+        (("evaluate", "--h36m", "README.md"), 1, "was not read"),
+        (("evaluate", "--h36m", "assets"), 1, "h36m*.pkl"),
+        (("evaluate", "--mpi-inf-3dhp", "README.md"), 1, "no npz file"),
         (("train", "nowhere", "-o", "out", "--minutes", "1"), 1, "nowhere"),
         (("train", "nowhere", "-o", "out", "--minutes", "nan"), 1, "finite"),
         (("evaluate", "assets/walk_wave.mp4", "--truth", "README.md"), 1, "h36m_cam"),
@@ -131,6 +139,10 @@ def test_defaults_of_run_are_those_of_options():
     from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}
     for field in dataclasses.fields(Options):
         assert from_flags[field.name] == field.default, field.name
+
+
+def test_options_know_every_scan():
+    assert set(BACKENDS) == {"auto", *scan.BACKENDS}
 
 
 def test_folders_are_searched_in_order_and_other_files_left_alone(tmp_path):

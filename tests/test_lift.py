@@ -1,13 +1,18 @@
 """From keypoints of whole tracks to joints: known answers through real modules that do something simple."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lifter import normalize
+from lifter import load_lifter, normalize
+from lifter.devices import resolve_device
 from lifter.lift import FPS, Lifter, Sequence2D, lift, mirror, resample, resample_back
+from lifter.models.posemamba import SMALL, PoseMamba
 from lifter.skeletons import COCO17, H36M17, coco17_to_h36m17
+from lifter.training.train import save_weights
 
 CPU = torch.device("cpu")
 WIDTH, HEIGHT = 1280, 720
@@ -244,6 +249,119 @@ def test_stopping_the_progress_stops_the_work(tiny_model):
 
     with pytest.raises(CancelledError):
         lift(lifter(tiny_model), [noisy(5)], progress=cancel)
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+
+class Cramped(nn.Module):
+    """Has memory for a few windows only; notes how many it was asked for."""
+
+    def __init__(self, model: nn.Module, most: int):
+        super().__init__()
+        self.model, self.most, self.asked = model, most, []
+
+    def forward(self, keypoints):
+        self.asked.append(len(keypoints))
+        if len(keypoints) > self.most:
+            raise torch.OutOfMemoryError(f"no room for {len(keypoints)} windows")
+        return self.model(keypoints)
+
+
+def test_batches_are_halved_until_they_fit(tiny_model, threads, caplog):
+    threads(1)  # else every thread gets a part of the batch
+    cramped, sequences = Cramped(tiny_model, 3), [noisy(243, seed) for seed in range(11)]
+    ready = lifter(cramped)
+    joints = lift(ready, sequences, use_flip=False)
+    assert cramped.asked == [8, 4, 2, 2, 2, 2, 2, 1]  # 8 windows, then 3 at the size that was found to fit
+    for one, expected in zip(joints, lift(lifter(tiny_model), sequences, use_flip=False), strict=True):
+        np.testing.assert_allclose(one, expected, rtol=0, atol=1e-5)  # float32 sums of other batch sizes
+    assert [r.message for r in caplog.records] == ["out of memory: from now on 2 windows at once instead of 8"]
+    lift(ready, sequences[:1])
+    assert cramped.asked[8:] == [2]  # remembered; a window and its mirror image
+
+
+def test_threads_that_run_out_of_memory_are_given_less(tiny_model, threads):
+    threads(2)
+    cramped, sequence = Cramped(tiny_model, 3), noisy(729)  # 4 windows; each of two threads takes half of a batch
+    ready = lifter(cramped)
+    (joints,) = lift(ready, [sequence])
+    np.testing.assert_allclose(joints, lift(lifter(tiny_model), [sequence])[0], rtol=0, atol=1e-5)  # float32
+    assert max(cramped.asked) == 4
+    assert ready.forward.most_rows == 4
+
+
+def test_a_window_that_does_not_fit_is_an_error(tiny_model):
+    with pytest.raises(torch.OutOfMemoryError, match=r"not even one window fits into memory .*--device cpu"):
+        lift(lifter(Cramped(tiny_model, 0)), [noisy(5)])
+
+
+# ---------------------------------------------------------------------------------------------- on a GPU
+
+
+def test_auto_is_recorded_as_the_device_that_it_means(tiny_weights):
+    ready = load_lifter(tiny_weights, "auto")
+    assert ready.provenance["device"] == str(ready.device) == str(resolve_device("auto"))
+    assert ready.windows_per_batch == {"cpu": 8, "cuda": 64}[ready.device.type]
+
+
+@pytest.fixture
+def small_weights(recipe, tmp_path):
+    """A weights file of PoseMamba-S."""
+    model = PoseMamba(SMALL)
+    path = tmp_path / "small.safetensors"
+    save_weights(recipe.fill(model.state_dict(), 0), {"normalization": "person", "unit": "m"}, path)
+    return path
+
+
+@pytest.mark.requires_cuda
+@pytest.mark.parametrize("frames", [5, 700])
+def test_a_gpu_gives_what_the_cpu_gives(small_weights, frames):
+    on_gpu, on_cpu = (load_lifter(small_weights, device) for device in ("auto", "cpu"))
+    assert on_gpu.device.type == "cuda"
+    assert on_gpu.provenance["device"] == "cuda"
+    assert on_gpu.uses_graphs
+    sequences = [noisy(frames), noisy(61, 1, fps=24)]
+    for a, b in zip(lift(on_gpu, sequences), lift(on_cpu, sequences), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)  # the tolerance of the golden files
+
+
+@pytest.mark.requires_cuda
+def test_precision_set_around_us_changes_nothing(small_weights):
+    ready = load_lifter(small_weights, "cuda")
+    (exact,) = lift(ready, [noisy(61)])
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        (again,) = lift(load_lifter(small_weights, "cuda"), [noisy(61)])
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"  # and is left as it was
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+    np.testing.assert_allclose(again, exact, rtol=0, atol=1e-5)  # the same operations; TF32 errs by 1e-3
+
+
+@pytest.mark.requires_cuda
+def test_a_gpu_with_little_memory_gets_smaller_batches(small_weights):
+    sequences = [noisy(243, seed) for seed in range(64)]
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before, total = torch.cuda.memory_reserved(), torch.cuda.get_device_properties("cuda").total_memory
+    roomy = load_lifter(small_weights, "cuda")
+    expected = lift(roomy, sequences)
+    needed = torch.cuda.max_memory_reserved() - before
+    assert roomy.forward.most_rows is None
+    del roomy
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + needed / 3) / total)
+    try:
+        cramped = load_lifter(small_weights, "cuda")
+        joints = lift(cramped, sequences)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert cramped.forward.most_rows in (64, 32, 16)  # 128 do not fit into a third of what they need
+    for a, b in zip(joints, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)  # float32 sums of other batch sizes
 
 
 def test_mirroring_twice_is_the_identity():

@@ -12,6 +12,7 @@ projection, N = 16 states, K = 4 scan directions.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -52,6 +53,13 @@ BASE = PoseMambaConfig(width=128, depth=10)
 LARGE = PoseMambaConfig(width=128, depth=20)
 
 
+@functools.lru_cache(maxsize=64)
+def index_on(device: str, index: tuple[int, ...]) -> Tensor:
+    """Return ``index`` as int64 on ``device``, copied once: a copy from the host cannot be part of a CUDA graph."""
+    with torch.inference_mode(False):  # cached: made during inference, it could not be used in training later
+        return torch.tensor(index, device=device)
+
+
 class CrossScan(nn.Module):
     """The state-space branch of a block: gate, 3x3 depthwise convolution, four scans, norm (keys ``op.*``)."""
 
@@ -77,12 +85,12 @@ class CrossScan(nn.Module):
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, T, J, E) each
         u = self.conv2d(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # kernel axes: time, joint index
         u = F.silu(u).contiguous()
-        limbs = u + u[:, :, LIMB_SOURCE]
+        limbs = u + u[:, :, index_on(str(x.device), LIMB_SOURCE)]
         sources = [limbs.view(B, T * J, E), u.view(B, T * J, E)]
         projections = [source @ self.x_proj_weight[k::2].flatten(0, 1).T for k, source in enumerate(sources)]
-        y = cross_scan(
-            sources,
-            projections,
+        y = cross_scan(  # in the weights' precision under autocast, too: thousands of decays are multiplied
+            [source.to(self.Ds.dtype) for source in sources],
+            [projection.to(self.Ds.dtype) for projection in projections],
             self.dt_projs_weight,
             self.dt_projs_bias,
             -torch.exp(self.A_logs).view(K, E, -1),

@@ -1,0 +1,1 @@
+"""``posemamba bench``: speed of the network and of the pipeline, as ratios within one run."""

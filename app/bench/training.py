@@ -1,0 +1,66 @@
+"""Windows per second of a training step, forward, loss and backward, per scan backend."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+import lifter as lifters
+from app.bench.measure import REPEATS, Stopwatch, backends, machine, milliseconds, rate
+from lifter import scan
+from lifter.training.losses import pose_loss
+from lifter.training.train import SCHEDULES
+
+LOOPS = ("torch",)  # one step at a time: timed once; "reference" defines the scan and trains nothing
+
+
+class Shape(NamedTuple):
+    """A batch of training windows; the loop, slow and hungry for memory, is left out where ``has_loop`` is False."""
+
+    windows: int
+    frames: int
+    has_loop: bool = True
+
+
+def training_step(name: str, backend: str, shape: Shape, device: torch.device) -> Callable[[], object]:
+    """Return a step of lifter ``name`` on random data: training mode, loss and frozen decays as in ``SCHEDULES``."""
+    model = lifters.create_model(name).train().to(device)
+    scan.use_backend(model, backend)
+    schedule = SCHEDULES["full"]
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(schedule.decays_learn or not key.endswith("A_logs"))
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    keypoints = torch.rand(shape.windows, shape.frames, 17, 2, device=device) * 2 - 1
+    joints = torch.randn(shape.windows, shape.frames, 17, 3, device=device)
+
+    def work() -> tuple[Tensor, ...]:
+        return torch.autograd.grad(pose_loss(model(keypoints), joints, schedule.loss), parameters)
+
+    return work
+
+
+def table(name: str, shapes: Sequence[Shape], watch: Stopwatch) -> Table:
+    """Return the training throughput of lifter ``name`` for every shape and backend."""
+    drawn = Table(title=f"{name}: training step (forward, loss, backward); {machine(watch.device)}")
+    for column in ("frames", "windows", "scan", "ms per step", "windows/s"):
+        drawn.add_column(column, justify="right")
+    for shape in shapes:
+        for backend in [name for name in backends(watch.device) if name != "reference"]:
+            is_loop = backend in LOOPS
+            seconds: float | str = "left out"
+            if shape.has_loop or not is_loop:
+                seconds = watch.seconds(
+                    f"{name}, {backend}, training step of {shape.windows} x {shape.frames} frames",
+                    functools.partial(training_step, name, backend, shape, watch.device),
+                    1 if is_loop else REPEATS,
+                )
+            drawn.add_row(
+                str(shape.frames), str(shape.windows), scan.describe(backend), milliseconds(seconds),
+                rate(shape.windows, seconds),
+            )  # fmt: skip
+    return drawn
