@@ -1,7 +1,8 @@
 """The one door to the selective scan: ``selective_scan`` and ``cross_scan``, whatever runs them underneath.
 
-Backends, first usable one wins under ``backend="auto"``: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``torch``
-(a time-major loop, needs nothing), ``reference`` (the definition; never chosen by itself).
+Backends: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``triton`` (fused kernels for CUDA GPUs), ``mamba_ssm``
+(the CUDA kernel of that package, an optional extra), ``torch`` (a time-major loop, needs nothing), ``reference`` (the
+definition; never chosen by itself). ``backend="auto"`` takes the first usable one of ``AUTO_ORDER`` for the device.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from lifter.scan import cpu, reference, torch_loop
+from lifter.scan import cpu, mamba_ssm, reference, torch_loop, triton_scan
 
-BACKENDS: dict[str, ModuleType] = {"cpu": cpu, "torch": torch_loop, "reference": reference}
-AUTO_ORDER = ("cpu", "torch")
+BACKENDS: dict[str, ModuleType] = {
+    "cpu": cpu,
+    "triton": triton_scan,
+    "mamba_ssm": mamba_ssm,
+    "torch": torch_loop,
+    "reference": reference,
+}
+# By type of device; any other gets the loop. On a CPU, Triton is its interpreter: for tests, thousands of times slower.
+AUTO_ORDER = {"cpu": ("cpu", "torch"), "cuda": ("triton", "mamba_ssm", "torch")}
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +54,8 @@ def resolve_backend(backend: str, device: torch.device | str) -> str:
 @functools.cache
 def _first_usable(device: str) -> str:
     reasons = usable_backends(device)
-    name = next(name for name in AUTO_ORDER if reasons[name] is None)
+    order = AUTO_ORDER.get(torch.device(device).type, ("torch",))
+    name = next(name for name in order if reasons[name] is None)
     skipped = "; ".join(f"{other}: {reason}" for other, reason in reasons.items() if reason)
     log.info("scan backend on %s: %s%s", device, describe(name), f" ({skipped})" if skipped else "")
     return name
@@ -60,8 +69,10 @@ def use_backend(model: nn.Module, backend: str) -> None:
 
 
 def describe(backend: str) -> str:
-    """Return the backend's name with its instruction set, e.g. ``cpu (avx512)``."""
-    return f"cpu ({cpu.best_kernel()})" if backend == "cpu" else backend
+    """Return the backend's name with what it runs as, e.g. ``cpu (avx512)`` or ``triton (interpreted)``."""
+    if backend == "cpu":
+        return f"cpu ({cpu.best_kernel()})"
+    return "triton (interpreted)" if backend == "triton" and triton_scan.is_interpreted() else backend
 
 
 def selective_scan(
