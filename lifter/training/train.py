@@ -101,11 +101,15 @@ SCHEDULES = {
         decays_learn=False,
         loss=OUR_LOSS,
     ),
-    # More of the end of ``laptop`` for weights that exist, with --start.
+    # For weights that exist, with --start: some more blocks, longer windows, lower rates.
     "finish": Schedule(
-        stages=(Stage(1.00, None, ((3, 81), (1, 243)), True),),
-        learning_rate=5e-4,
-        muon_rate=2e-3,
+        stages=(
+            Stage(0.35, 4, ((10, 27), (3, 81)), False),
+            Stage(0.95, 5, ((5, 27), (2, 81), (1, 243)), False),
+            Stage(1.00, None, ((3, 81), (1, 243)), True),
+        ),
+        learning_rate=1e-3,
+        muon_rate=5e-3,
         weight_decay=0.01,
         ema=0.998,
         drop_path=0.0,
