@@ -274,7 +274,11 @@ def train(
     device: Device = DEFAULTS.device,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
 ) -> None:
-    """Train a lifter on mocap: weights.safetensors, curve.csv and a state to resume from, saved every four minutes."""
+    """Train a lifter on mocap; run again to go on from where it was stopped or killed, at most 20 seconds before.
+
+    Every four minutes it writes weights.safetensors, curve.csv and curve.png; at the end manifest.toml, the entry for
+    checkpoints/manifest.toml.
+    """
     from app.train import train_lifter
 
     train_lifter(motion, out, minutes, lifter, schedule, normalization, start, device, seed, report=say)

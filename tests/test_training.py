@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+import app.train
 import lifter
 from lifter import checkpoints
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS, NOMINAL_BONE_SUM_M, coco17_to_h36m17
-from lifter.training import data, losses, motion, train
+from lifter.training import ablation, data, losses, motion, train
 from lifter.training.data import CLEAN, Randomness, Recipe, coco17_from_h36m17, detect, make_batch
 from lifter.training.evaluate import validate
 from lifter.training.losses import LossWeights
@@ -601,6 +602,7 @@ def test_gradients_of_the_loss_point_to_the_truth():
 # ---------------------------------------------------------------------------------------------- growing and training
 
 TINY = PoseMambaConfig(width=16, depth=2)
+TINY_ABLATION = PoseMambaConfig(width=16, depth=3)
 SHORT = train.Schedule(
     stages=(train.Stage(0.5, 1, ((8, 9),), False), train.Stage(1.0, None, ((8, 9), (4, 27)), True)),
     learning_rate=3e-3, muon_rate=1e-2, weight_decay=0.01, ema=0.98, drop_path=0.0, decays_learn=False,
@@ -765,6 +767,61 @@ def test_training_can_begin_with_given_weights(trained, library, tmp_path):
     after = train.train(library, library, TINY, tmp_path / "run", minutes=0.03 / 60, schedule=one_step, recipe=STILL,
                         start=start, clock=ticking())  # fmt: skip
     assert after["clean_p1"] == pytest.approx(validate(model, library, STILL)["clean_p1"], rel=1e-3)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing of ours catches it."""
+
+
+def killed_after(calls: int):
+    """A clock that counts 10.5 s for every step, so that every other one is saved, and ends the run at some call."""
+    for call in range(calls):
+        yield 10.5 * call
+    raise Killed
+
+
+def test_a_killed_run_ends_like_one_that_was_not(library, tmp_path):
+    settings = {"minutes": 30 * 10.5 / 60, "schedule": SHORT, "recipe": STILL, "seed": 3}
+    whole = train.train(library, library, TINY, tmp_path / "whole", clock=killed_after(10**6).__next__, **settings)
+    for calls in (12, 40):  # two are a step: before the network has grown, and after
+        with pytest.raises(Killed):
+            train.train(library, library, TINY, tmp_path / "killed", clock=killed_after(calls).__next__, **settings)
+    resumed = train.train(library, library, TINY, tmp_path / "killed", clock=killed_after(10**6).__next__, **settings)
+    assert resumed == pytest.approx(whole, rel=1e-3)  # the same draws and steps; sums of threads may round differently
+    assert [row["step"] for row in rows_of(tmp_path / "killed")] == [row["step"] for row in rows_of(tmp_path / "whole")]
+
+
+def test_a_curve_keeps_one_row_per_step(tmp_path):
+    curve = tmp_path / "curve.csv"
+    for step in (10, 20, 30, 20):  # killed after 30 was written, gone on from 15
+        train.append_row(curve, {"step": step, "loss": step / 7})
+    assert [row["step"] for row in rows_of(tmp_path)] == ["10", "20"]
+    assert float(rows_of(tmp_path)[-1]["loss"]) == pytest.approx(20 / 7, rel=1e-4)
+
+
+def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
+    start, origin = app.train.starting_weights(trained[0] / "weights.safetensors", "posemamba-d16n2")
+    train.train(library, library, TINY, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
+                start_provenance=origin, command="second", clock=ticking())  # fmt: skip
+    text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors")
+    entry = checkpoints.tomllib.loads(text)["tiny"]
+    assert entry["commands"] == ["test", "second"]
+    assert entry["sha256"] == checkpoints.sha256_of(tmp_path / "weights.safetensors")
+    assert entry["motion_sha256"] == motion.fingerprint(library)
+    assert set(entry["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
+    assert entry["steps"] > 100  # both runs
+
+
+def test_ablations_fill_their_table(library, tmp_path):
+    names = ["as shipped", "AdamW only"]
+    for _ in range(2):  # a second run replaces the rows of the first
+        ablation.ablate(
+            library, library, TINY_ABLATION, tmp_path / "table.csv", minutes=1e-4, device="cpu", names=names
+        )
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == names
+    assert all(math.isfinite(float(row["noisy_p2"])) for row in rows)
 
 
 def test_windows_that_end_early_repeat_their_last_frame(library):

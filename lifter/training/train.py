@@ -101,11 +101,11 @@ SCHEDULES = {
         decays_learn=False,
         loss=OUR_LOSS,
     ),
-    # For weights that exist, with --start: some more blocks, longer windows, lower rates.
+    # For weights that exist, with --start: one more block, longer windows, lower rates.
     "finish": Schedule(
         stages=(
             Stage(0.35, 4, ((10, 27), (3, 81)), False),
-            Stage(0.95, 5, ((5, 27), (2, 81), (1, 243)), False),
+            Stage(0.95, 4, ((5, 27), (2, 81), (1, 243)), False),
             Stage(1.00, None, ((3, 81), (1, 243)), True),
         ),
         learning_rate=1e-3,
@@ -151,6 +151,7 @@ class Training:
     optimizers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
     seconds: float = 0.0
+    validated: float = 0.0  # seconds at the last validation
 
 
 def train(
@@ -194,7 +195,7 @@ def train(
         "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
         "recipe": asdict(recipe), "schedule": asdict(schedule), "start": start_provenance,
     }  # fmt: skip
-    saved = validated = run.seconds
+    saved = run.seconds
     losses: list[float] = []
     errors: dict[str, float] | None = None
     with precision("tf32", torch.device(device)):
@@ -206,11 +207,8 @@ def train(
             run.step += 1
             run.seconds += clock() - began
             is_over = run.seconds >= budget
-            if run.seconds - saved > SAVE_EVERY_S or is_over:
-                saved = run.seconds
-                _save_state(run, folder, rng)
-            if run.seconds - validated > VALIDATE_EVERY_S or is_over:
-                validated = run.seconds
+            if run.seconds - run.validated > VALIDATE_EVERY_S or is_over:
+                run.validated = run.seconds
                 errors = validate(run.ema, held_out, recipe)
                 row = {"step": run.step, "minutes": run.seconds / 60, "depth": run.model.config.depth,
                        "loss": sum(losses) / len(losses), **errors}  # fmt: skip
@@ -218,6 +216,9 @@ def train(
                 _save_weights(run, config, folder, provenance, errors)
                 append_row(folder / "curve.csv", row)
                 report(" ".join(f"{k} {v:.4g}" for k, v in row.items()))
+            if run.seconds - saved > SAVE_EVERY_S or is_over:
+                saved = run.seconds
+                _save_state(run, folder, rng)
     return errors or validate(run.ema, held_out, recipe)
 
 
@@ -258,8 +259,13 @@ def _training(model: PoseMamba, ema: dict[str, Tensor], schedule: Schedule) -> T
 
 
 def grow(model: PoseMamba, depth: int) -> PoseMamba:
-    """Return a deeper network that computes the same: new block pairs at the end start as the identity."""
-    grown = PoseMamba(replace(model.config, depth=depth)).to(model.Spatial_pos_embed.device)
+    """Return a deeper network that computes the same: new block pairs at the end start as the identity.
+
+    What is random in them depends on nothing but the depth.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(depth)
+        grown = PoseMamba(replace(model.config, depth=depth)).to(model.Spatial_pos_embed.device)
     kept = model.state_dict()
     state = {
         key: kept[key] if key in kept else torch.zeros_like(value) if key.endswith(GROWN_LAYERS) else value
@@ -344,7 +350,10 @@ def _save_state(run: Training, folder: Path, rng: Randomness) -> None:
         "depth": run.model.config.depth,
         "step": run.step,
         "seconds": run.seconds,
+        "validated": run.validated,
         "generator": rng.generator.get_state(),
+        "torch_generator": torch.get_rng_state(),  # stochastic depth draws from torch's own
+        "cuda_generator": torch.cuda.get_rng_state(rng.device) if rng.device.type == "cuda" else None,
     }
     part = folder / "state.pt.part"
     torch.save(state, part)
@@ -403,8 +412,11 @@ def _restore(folder: Path, config: PoseMambaConfig, schedule: Schedule, rng: Ran
     run = _training(model, state["ema"], schedule)
     for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    run.step, run.seconds = state["step"], state["seconds"]
+    run.step, run.seconds, run.validated = state["step"], state["seconds"], state.get("validated", state["seconds"])
     rng.generator.set_state(state["generator"].cpu())
+    torch.set_rng_state(state["torch_generator"].cpu())
+    if rng.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda_generator"].cpu(), rng.device)
     return run
 
 
