@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from detectors.body import BODY, MIRRORED
 from detectors.follower import Body, Follower, grow
 from detectors.people import People
-from detectors.tracking import BODY, MIRRORED
 
 logger = logging.getLogger(__name__)
 # COCO-17 out of MediaPipe's 33 landmarks, by name; both have the left joint of a pair first.
