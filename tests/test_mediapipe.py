@@ -254,7 +254,7 @@ def test_provenance_names_version_and_weights():
 @needs_mediapipe
 def test_weights_are_refused(tmp_path):
     with pytest.raises(ValueError, match="takes none"):
-        load_detector("mediapipe", tmp_path / "pose.tflite")
+        load_detector("mediapipe", [tmp_path / "pose.tflite"])
 
 
 @needs_mediapipe
