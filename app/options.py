@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detectors import DETECTORS
+from detectors import AUTO, DETECTORS
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 
@@ -14,7 +14,10 @@ class Options:
     """Settings of one run; the command line reads its defaults from here.
 
     Attributes:
-        detector: 2D pose estimator, a name in ``detectors.DETECTORS``.
+        detector: 2D pose estimator, a name in ``detectors.DETECTORS``; auto is the best one whose package and weights
+            are here: yolo-hrnet, yolo-pose, mediapipe.
+        detector_weights: Names of ``posemamba fetch`` or files, one for every network of the detector; empty for the
+            best ones fetched.
         lifter: Name in ``lifter.LIFTERS`` or path of a weights file.
         device: Where the lifter runs: auto (a CUDA GPU if the scan has a kernel for it, else the CPU), cpu, cuda, ...
         backend: Scan backend, one of BACKENDS.
@@ -27,7 +30,8 @@ class Options:
         has_overlay: Write overlay.mp4.
     """
 
-    detector: str = "mediapipe"
+    detector: str = AUTO
+    detector_weights: tuple[str, ...] = ()
     lifter: str = "posemamba-s"
     device: str = "auto"
     backend: str = "auto"
@@ -42,8 +46,10 @@ class Options:
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"unknown backend {self.backend!r}; choose one of {', '.join(BACKENDS)}")
-        if self.detector not in DETECTORS:
-            raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join(DETECTORS)}")
+        if self.detector not in (AUTO, *DETECTORS):
+            raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join((AUTO, *DETECTORS))}")
+        if self.detector_weights and self.detector == AUTO:
+            raise ValueError("detector-weights belong to one detector; name it with --detector")
         if self.height_m is not None:
             _check("height", self.height_m, 0.4, 2.8, "metres")
         _check("fov", self.fov_degrees, 10, 150, "degrees")

@@ -51,7 +51,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     """
     reader = VideoReader(path)
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector = ready_detector(options.detector, str(lifter.device))
+    detector = ready_detector(options.detector, str(lifter.device), options.detector_weights)
     clock = Clock()
     people = list(detector(progress(prefetch(reader), "2D", reader.approx_num_frames)))
     info = reader.info
@@ -69,9 +69,9 @@ def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
 
 
 @functools.lru_cache(maxsize=1)
-def ready_detector(name: str, device: str) -> Detector:
+def ready_detector(name: str, device: str, weights: tuple[str, ...] = ()) -> Detector:
     """Return a loaded detector, the same one for every clip of a batch."""
-    return load_detector(name, device=device)
+    return load_detector(name, weights, device)
 
 
 def _min_track_frames(options: Options, info: VideoInfo) -> int:
