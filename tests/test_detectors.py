@@ -164,3 +164,8 @@ def test_names_in_the_registry_are_resolvable():
     assert set(BEST_FIRST) == set(DETECTORS)
     for spec in detectors.DETECTORS.values():
         assert find_spec(spec.module) is not None
+
+
+def test_what_auto_took_is_in_the_provenance(folder):
+    pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
+    assert load_detector(AUTO).provenance["detector"] == "mediapipe"
