@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from app import __version__
-from app.options import BACKENDS, Options
+from app.options import BACKENDS, PEOPLE, Options
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS
 
@@ -99,16 +99,19 @@ def run(
     flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
     rigid: Annotated[bool, typer.Option(help="Constant bone lengths.")] = DEFAULTS.has_rigid_bones,
     max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
-    min_track: Annotated[float, typer.Option(help="Drop people seen for less than this, seconds.")] = (
-        DEFAULTS.min_track_s
-    ),
+    min_track: Annotated[
+        float, typer.Option("--min-track-seconds", help="Drop people seen for less than this, seconds.")
+    ] = DEFAULTS.min_track_s,
+    people: Annotated[
+        str, typer.Option(help=f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.")
+    ] = DEFAULTS.people,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
 ) -> None:
     """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
     options = usable_options(
         detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device,
         backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid, max_gap_s=max_gap,
-        min_track_s=min_track, has_overlay=overlay,
+        min_track_s=min_track, people=people, has_overlay=overlay,
     )  # fmt: skip
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from detectors import AUTO, DETECTORS
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
+PEOPLE = ("all", "largest", "longest")  # or ids
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Options:
         has_rigid_bones: Give every bone its median length over the clip, the same left and right.
         max_gap_s: Longest time without a detection that is filled by interpolation.
         min_track_s: People seen for less than this are dropped (but never the only frame of a clip).
+        people: Who goes on to 3D: all, largest (in the picture), longest (seen), or ids such as "0,2".
         has_overlay: Write overlay.mp4.
     """
 
@@ -41,6 +43,7 @@ class Options:
     has_rigid_bones: bool = True
     max_gap_s: float = 0.5
     min_track_s: float = 0.3
+    people: str = "all"
     has_overlay: bool = True
 
     def __post_init__(self) -> None:
@@ -54,7 +57,17 @@ class Options:
             _check("height", self.height_m, 0.4, 2.8, "metres")
         _check("fov", self.fov_degrees, 10, 150, "degrees")
         _check("max-gap", self.max_gap_s, 0, 60, "seconds")
-        _check("min-track", self.min_track_s, 0, 3600, "seconds")
+        _check("min-track-seconds", self.min_track_s, 0, 3600, "seconds")
+        if self.people not in PEOPLE:
+            person_ids(self.people)
+
+
+def person_ids(people: str) -> list[int]:
+    """Return the ids in a text such as "0,2"; ValueError if it is none."""
+    ids = [part.strip() for part in people.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in ids):
+        raise ValueError(f"people must be {', '.join(PEOPLE)} or ids such as 0,2; got {people!r}")
+    return [int(part) for part in ids]
 
 
 def _check(name: str, value: float, low: float, high: float, unit: str) -> None:

@@ -27,8 +27,8 @@ SPIKE_RETURN = 0.10  # the frames around a jump agree to this [body sizes] ...
 SPIKE_CONTRAST = 3  # ... or differ by this many times less than the joint is away
 SPIKE_FRAMES, SPIKE_S = 2, 0.1  # longest jump: the longer of the two
 
-UNSEEN_SCORE = 0.3  # a joint below this, or outside the picture, is a guess (0.5 costs accuracy) ...
-CONFIDENT_SCORE = 0.5  # ... and replaced if both frames around the guess are at least this sure ...
+UNSEEN_SCORE = 0.3  # a joint below this is a guess (at 0.5, interpolation costs accuracy) ...
+CONFIDENT_SCORE = 0.5  # ... outside the picture below this; replaced if both frames around are at least this sure ...
 UNSEEN_S = 0.2  # ... and not farther apart than this
 
 
@@ -151,7 +151,8 @@ def unseen(
     """Return (T, 17) bool: short runs of guessed joints between confident ones, in frames that were observed."""
     is_guess = scores < UNSEEN_SCORE
     if picture is not None:
-        is_guess |= ((keypoints < -0.5) | (keypoints > np.array(picture) - 0.5)).any(axis=-1)
+        is_outside = ((keypoints < -0.5) | (keypoints > np.array(picture) - 0.5)).any(axis=-1)
+        is_guess |= is_outside & (scores < CONFIDENT_SCORE)
     is_guess &= observed[:, None]
     confident = (scores >= CONFIDENT_SCORE) & ~is_guess
     found = np.zeros(scores.shape, np.bool_)

@@ -45,7 +45,7 @@ def build_tracks(
         fps: Frames per second.
         cuts: Frames that begin a new shot; nobody is followed across.
         clothes: What everybody wears (``detectors.clothes``), one (N, 42) array per frame; None if not known.
-        picture: Width and height [px]; joints outside of it are guesses. None if not known.
+        picture: Width and height [px]; unsure joints outside of it are guesses. None if not known.
 
     Raises:
         ValueError: ``max_gap_frames`` is negative, ``min_track_frames`` below 1, ``fps`` not positive, or ``clothes``

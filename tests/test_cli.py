@@ -64,6 +64,8 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("run", "x.mp4", "-o", "out", "--detector", "openpose"), 2, "openpose"),
         (("run", "x.mp4", "-o", "out", "--detector-weights", "yolo26n"), 2, "--detector"),
         (("run", "x.mp4", "-o", "out", "--height", "17"), 2, "metres"),
+        (("run", "x.mp4", "-o", "out", "--people", "tallest"), 2, "largest"),
+        (("run", "x.mp4", "-o", "out", "--min-track-seconds", "-1"), 2, "seconds"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--lifter", "nothing-s"), 1, "nothing-s"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--backend", "abacus"), 2, "abacus"),
         (("evaluate",), 2, "--motion"),

@@ -75,13 +75,14 @@ def test_a_joint_that_jumps_is_put_back_and_flagged(motion, joint, length):
         assert error < 0.03  # a line in place of the motion
 
 
-def test_joints_outside_the_picture_between_confident_ones_are_interpolated(motion):
-    spoilt = motion.copy()
+def test_unsure_joints_outside_the_picture_between_confident_ones_are_interpolated(motion):
+    spoilt, scores = motion.copy(), np.full((len(motion), 17), 0.9, np.float32)
     spoilt[100:103, 10] = (-5, 200)
-    keypoints, _, changed = repaired(spoilt, picture=(640, 480))
+    scores[100:103, 10] = 0.4
+    assert not repaired(motion, scores, picture=(640, 480))[2].any()
+    keypoints, _, changed = repaired(spoilt, scores, picture=(640, 480))
     assert np.argwhere(changed).tolist() == [[100, 10], [101, 10], [102, 10]]
     np.testing.assert_allclose(keypoints[100:103, 10], motion[100:103, 10], atol=5)  # px; he waves
-    assert not repaired(motion, picture=(640, 480))[2][100].any()
 
 
 def test_gaps_are_filled_but_not_flagged(motion):
