@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import sys
@@ -13,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from app import __version__
-from app.options import BACKENDS, Options
-from detectors import DETECTORS
+from app.options import BACKENDS, PEOPLE, Options
+from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS
 
 DEFAULTS = Options()
@@ -23,7 +24,7 @@ VIDEO_SUFFIXES = {
     ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
     ".ogv", ".gif", ".mxf",
 }  # fmt: skip
-Detectors = Enum("Detectors", {name: name for name in DETECTORS}, type=str)  # type: ignore[misc]
+Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
 
 cli = typer.Typer(
@@ -78,7 +79,14 @@ def configure(
 def run(
     inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders searched for videos.", metavar="INPUT...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<clip name>/.")],
-    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    detector: Annotated[
+        Detectors,
+        typer.Option(help=f"2D pose estimator; auto is the first of {', '.join(BEST_FIRST)} that can run here."),
+    ] = DEFAULT_DETECTOR,
+    detector_weights: Annotated[
+        list[str],
+        typer.Option(help="Which weights the detector uses: a name of 'posemamba fetch' or a file; repeatable."),
+    ] = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     lifter: Lifter = DEFAULTS.lifter,
     device: Device = DEFAULTS.device,
     backend: Backend = DEFAULTS.backend,
@@ -91,18 +99,24 @@ def run(
     flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
     rigid: Annotated[bool, typer.Option(help="Constant bone lengths.")] = DEFAULTS.has_rigid_bones,
     max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
-    min_track: Annotated[float, typer.Option(help="Drop people seen for less than this, seconds.")] = (
-        DEFAULTS.min_track_s
-    ),
+    min_track: Annotated[
+        float, typer.Option("--min-track-seconds", help="Drop people seen for less than this, seconds.")
+    ] = DEFAULTS.min_track_s,
+    people: Annotated[
+        str, typer.Option(help=f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.")
+    ] = DEFAULTS.people,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
 ) -> None:
     """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
     options = usable_options(
-        detector=detector.value, lifter=lifter, device=device, backend=backend, height_m=height, fov_degrees=fov,
-        use_flip=flip, has_rigid_bones=rigid, max_gap_s=max_gap, min_track_s=min_track, has_overlay=overlay,
+        detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device,
+        backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid, max_gap_s=max_gap,
+        min_track_s=min_track, people=people, has_overlay=overlay,
     )  # fmt: skip
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
+    if options.detector == AUTO:
+        note(f"detector auto: {resolve_detector(AUTO)}")
     failed = 0
     for clip, name in zip(clips, unique_names(clips), strict=True):
         failed += not run_clip(clip, out / name, options)
@@ -220,7 +234,7 @@ def doctor() -> None:
         say(f"scan backend auto on {device}: {scan.describe(scan.resolve_backend('auto', device))}")
     for name, spec in DETECTORS.items():
         say(f"detector {name}: {spec.why_not() or 'usable'}")
-    problems = 0
+    problems = say_downloads()
     for name in LIFTERS:
         try:
             say(f"weights {name}: {checkpoints.find_checkpoint(name)}, SHA-256 matches")
@@ -232,12 +246,60 @@ def doctor() -> None:
     raise typer.Exit(1 if problems else 0)
 
 
+def say_downloads() -> int:
+    """Say what ``--detector auto`` means here and which weights of detectors are here; return how many are damaged."""
+    from detectors.checkpoints import downloads, find_weights
+
+    try:
+        say(f"detector auto: {resolve_detector(AUTO)}")
+    except RuntimeError as error:
+        say(f"detector auto: {error}")
+    damaged = 0
+    for entry in downloads().values():
+        try:
+            say(f"weights {entry.name}: {find_weights(entry.name)}, {entry.hash_said} matches; {entry.licence}")
+        except FileNotFoundError:
+            say(f"weights {entry.name}: not here: posemamba fetch {entry.name} ({entry.megabytes} MB, {entry.licence})")
+        except RuntimeError as error:
+            damaged += 1
+            say(f"weights {entry.name}: {error}")
+    return damaged
+
+
+@cli.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Weights, as 'posemamba models' lists them.", metavar="[NAME]...")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+) -> None:
+    """Download published weights of the detectors into the checkpoints folder, verified; goes on where it stopped."""
+    from app.fetch import fetch as download
+    from detectors.checkpoints import downloads
+
+    known = downloads()
+    wanted = list(known) if everything else list(dict.fromkeys(names or ()))
+    if not wanted or (everything and names):
+        raise typer.BadParameter(f"give --all or one or more of {', '.join(known)}")
+    if unknown := [name for name in wanted if name not in known]:
+        raise typer.BadParameter(f"unknown weights {', '.join(unknown)}; choose from {', '.join(known)}")
+    failed = 0
+    for name in wanted:
+        try:
+            say(f"{name}: {download(known[name], show_progress)} ({known[name].licence})")
+        except EXPECTED as error:
+            failed += 1
+            fail(str(error))
+    raise typer.Exit(1 if failed else 0)
+
+
 @cli.command()
 def models() -> None:
-    """List lifters and detectors with size, weights and licence."""
+    """List lifters, detectors and weights to fetch with size and licence."""
     from rich.console import Console
     from rich.table import Table
 
+    from detectors.checkpoints import downloads
     from lifter import checkpoints, create_model
 
     entries = checkpoints.manifest()
@@ -259,6 +321,13 @@ def models() -> None:
         table.add_column(column)
     for name, detector in DETECTORS.items():
         table.add_row(name, detector.description, detector.licence, detector.why_not() or "yes")
+    console.print(table)
+    table = Table(title="Weights of detectors: posemamba fetch NAME")
+    for column in ("name", "what", "MB", "licence", "here"):
+        table.add_column(column)
+    for download in downloads().values():
+        is_here = "yes" if download.path.is_file() else "no"
+        table.add_row(download.name, download.about, str(download.megabytes), download.licence, is_here)
     console.print(table)
 
 
@@ -333,6 +402,8 @@ def evaluate(
     if detector_errors and not clips:
         raise typer.BadParameter("--detector-errors are measured on clips; give some, or --stills")
     options = usable_options(lifter=lifter, device=device, backend=backend)
+    if clips or stills is not None:  # titles and the page name what was measured
+        options = dataclasses.replace(options, detector=resolve_detector(options.detector))
     from app.evaluate import Request, evaluations
 
     done = []

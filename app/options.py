@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detectors import DETECTORS
+from detectors import AUTO, DETECTORS
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
+PEOPLE = ("all", "largest", "longest")  # or ids
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,10 @@ class Options:
     """Settings of one run; the command line reads its defaults from here.
 
     Attributes:
-        detector: 2D pose estimator, a name in ``detectors.DETECTORS``.
+        detector: 2D pose estimator, a name in ``detectors.DETECTORS``; auto is the best one whose package and weights
+            are here: yolo-hrnet, yolo-pose, mediapipe.
+        detector_weights: Names of ``posemamba fetch`` or files, one for every network of the detector; empty for the
+            best ones fetched.
         lifter: Name in ``lifter.LIFTERS`` or path of a weights file.
         device: Where the lifter runs: auto (a CUDA GPU if the scan has a kernel for it, else the CPU), cpu, cuda, ...
         backend: Scan backend, one of BACKENDS.
@@ -24,10 +28,12 @@ class Options:
         has_rigid_bones: Give every bone its median length over the clip, the same left and right.
         max_gap_s: Longest time without a detection that is filled by interpolation.
         min_track_s: People seen for less than this are dropped (but never the only frame of a clip).
+        people: Who goes on to 3D: all, largest (in the picture), longest (seen), or ids such as "0,2".
         has_overlay: Write overlay.mp4.
     """
 
-    detector: str = "mediapipe"
+    detector: str = AUTO
+    detector_weights: tuple[str, ...] = ()
     lifter: str = "posemamba-s"
     device: str = "auto"
     backend: str = "auto"
@@ -37,18 +43,31 @@ class Options:
     has_rigid_bones: bool = True
     max_gap_s: float = 0.5
     min_track_s: float = 0.3
+    people: str = "all"
     has_overlay: bool = True
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"unknown backend {self.backend!r}; choose one of {', '.join(BACKENDS)}")
-        if self.detector not in DETECTORS:
-            raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join(DETECTORS)}")
+        if self.detector not in (AUTO, *DETECTORS):
+            raise ValueError(f"unknown detector {self.detector!r}; choose one of {', '.join((AUTO, *DETECTORS))}")
+        if self.detector_weights and self.detector == AUTO:
+            raise ValueError("detector-weights belong to one detector; name it with --detector")
         if self.height_m is not None:
             _check("height", self.height_m, 0.4, 2.8, "metres")
         _check("fov", self.fov_degrees, 10, 150, "degrees")
         _check("max-gap", self.max_gap_s, 0, 60, "seconds")
-        _check("min-track", self.min_track_s, 0, 3600, "seconds")
+        _check("min-track-seconds", self.min_track_s, 0, 3600, "seconds")
+        if self.people not in PEOPLE:
+            person_ids(self.people)
+
+
+def person_ids(people: str) -> list[int]:
+    """Return the ids in a text such as "0,2"; ValueError if it is none."""
+    ids = [part.strip() for part in people.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in ids):
+        raise ValueError(f"people must be {', '.join(PEOPLE)} or ids such as 0,2; got {people!r}")
+    return [int(part) for part in ids]
 
 
 def _check(name: str, value: float, low: float, high: float, unit: str) -> None:

@@ -18,9 +18,11 @@ from app import __version__
 from app.options import Options
 from app.prefetch import prefetch
 from app.results import Pose3D, PoseResult, VideoInfo, stretches
+from app.selection import select_people
 from app.video import VideoReader
 from detectors import Detector, load_detector
-from detectors.people import Track
+from detectors.footage import Footage
+from detectors.people import People, Track
 from detectors.tracking import build_tracks
 from lifter.lift import Lifter, Sequence2D, lift
 from lifter.skeletons import NOMINAL_HEIGHT_M, coco17_to_h36m17, with_rigid_bones
@@ -46,16 +48,18 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
 
     Raises:
         FileNotFoundError: No such video, or weights are missing.
-        ValueError: Not a video, or no frame of it decodes.
+        ValueError: Not a video, no frame of it decodes, or a person was asked for who is not in it.
         RuntimeError: A package, device or backend that was asked for is not there.
     """
     reader = VideoReader(path)
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector = ready_detector(options.detector, str(lifter.device))
+    detector = ready_detector(options.detector, str(lifter.device), options.detector_weights)
     clock = Clock()
-    people = list(detector(progress(prefetch(reader), "2D", reader.approx_num_frames)))
+    footage = Footage()
+    frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
+    people = list(footage.note(detector(frames)))
     info = reader.info
-    tracks = build_tracks(people, round(options.max_gap_s * info.usual_fps), _min_track_frames(options, info))
+    tracks = select_people(track_people(people, footage, info, options), options.people)
     clock.lap("2D")
     poses = lift_tracks(lifter, tracks, info, options, progress)
     clock.lap("3D")
@@ -69,13 +73,22 @@ def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
 
 
 @functools.lru_cache(maxsize=1)
-def ready_detector(name: str, device: str) -> Detector:
+def ready_detector(name: str, device: str, weights: tuple[str, ...] = ()) -> Detector:
     """Return a loaded detector, the same one for every clip of a batch."""
-    return load_detector(name, device=device)
+    return load_detector(name, weights, device)
 
 
-def _min_track_frames(options: Options, info: VideoInfo) -> int:
-    return max(1, min(round(options.min_track_s * info.usual_fps), info.num_frames))
+def track_people(people: list[People], footage: Footage, info: VideoInfo, options: Options) -> list[Track]:
+    """Return everybody's track; the options' seconds are counted in the video's usual frames."""
+    return build_tracks(
+        people,
+        max_gap_frames=round(options.max_gap_s * info.usual_fps),
+        min_track_frames=max(1, min(round(options.min_track_s * info.usual_fps), info.num_frames)),
+        fps=info.usual_fps,
+        cuts=footage.cuts,
+        clothes=footage.clothes,
+        picture=(info.width, info.height),
+    )
 
 
 def lift_tracks(

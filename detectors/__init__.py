@@ -1,18 +1,24 @@
-"""People in video frames: the ``DETECTORS`` registry and ``load_detector``. Cheap to import: no model, no mediapipe."""
+"""People in video frames: the ``DETECTORS`` registry and ``load_detector``. Cheap to import: no torch, no mediapipe."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from detectors.checkpoints import downloads, find_weights
 from detectors.people import People
+
+logger = logging.getLogger(__name__)
+AUTO = "auto"  # the first of BEST_FIRST that can run here
+BEST_FIRST = ("yolo-hrnet", "yolo-pose", "mediapipe")
 
 
 class Detector(Protocol):
@@ -37,6 +43,7 @@ class DetectorSpec:
         description: One line for tables and ``--help``.
         licence: Licence of code and weights.
         python_below: First Python version without a wheel of the package; None if there is no such limit.
+        weights: For every file that ``build`` takes, the names of downloads that will do, best first.
     """
 
     module: str
@@ -45,9 +52,30 @@ class DetectorSpec:
     description: str
     licence: str
     python_below: tuple[int, int] | None = None
+    weights: tuple[tuple[str, ...], ...] = ()
 
-    def why_not(self) -> str | None:
-        """Return why this detector cannot run here and what to do, None if it can."""
+    def why_not(self, has_weights: bool = False) -> str | None:
+        """Return why this detector cannot run here and what to do, None if it can.
+
+        Args:
+            has_weights: The weights are given, so that none need to be in the checkpoints folder.
+        """
+        reasons = [self._why_no_package(), None if has_weights else self._why_no_weights()]
+        return "; ".join(reason for reason in reasons if reason) or None
+
+    def _why_no_weights(self) -> str | None:
+        missing = [names for names, found in zip(self.weights, self.found_weights(), strict=True) if found is None]
+        if not missing:
+            return None
+        smaller = ", ".join(name for names in missing for name in names[1:])
+        return f"no weights: posemamba fetch {' '.join(names[0] for names in missing)} (smaller and faster: {smaller})"
+
+    def found_weights(self) -> list[str | None]:
+        """Return for every file that is needed the best name that is here, None where none is; hashes are not read."""
+        known = downloads() if self.weights else {}
+        return [next((name for name in names if known[name].path.is_file()), None) for names in self.weights]
+
+    def _why_no_package(self) -> str | None:
         if importlib.util.find_spec(self.package) is not None:
             return None
         reason = f"the package {self.package} is not installed: in the checkout, pip install -e '.[{self.extra}]'"
@@ -58,6 +86,22 @@ class DetectorSpec:
 
 
 DETECTORS: dict[str, DetectorSpec] = {
+    "yolo-hrnet": DetectorSpec(
+        "detectors.yolo_hrnet",
+        package="ultralytics",
+        extra="yolo",
+        description="YOLO finds people, HRNet their keypoints: everybody, most accurate, best on a GPU",
+        licence="AGPL-3.0 (Ultralytics), Apache-2.0 (HRNet)",
+        weights=(("yolo26m", "yolo26s", "yolo26n"), ("hrnet-w48-384x288", "hrnet-w32-256x192")),
+    ),
+    "yolo-pose": DetectorSpec(
+        "detectors.yolo",
+        package="ultralytics",
+        extra="yolo",
+        description="YOLO pose, one stage: everybody, fast",
+        licence="AGPL-3.0 (Ultralytics)",
+        weights=(("yolo26m-pose", "yolo26s-pose", "yolo26n-pose"),),
+    ),
     "mediapipe": DetectorSpec(
         "detectors.mediapipe",
         package="mediapipe",
@@ -69,22 +113,50 @@ DETECTORS: dict[str, DetectorSpec] = {
 }
 
 
-def load_detector(name: str, weights: Path | None = None, device: str = "cpu") -> Detector:
+def resolve_detector(name: str) -> str:
+    """Return ``name``, and for "auto" the best detector whose package and weights are here.
+
+    Raises:
+        RuntimeError: None can run; the text says for each what is missing and the command that fixes it.
+    """
+    if name != AUTO:
+        return name
+    reasons: dict[str, str] = {}
+    for name in BEST_FIRST:
+        reason = DETECTORS[name].why_not()
+        if reason is None:
+            logger.info("detector auto: %s", "; ".join([name, *(f"not {n}: {why}" for n, why in reasons.items())]))
+            return name
+        reasons[name] = reason
+    raise RuntimeError("no detector can run: " + ". ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+
+
+def load_detector(name: str = AUTO, weights: Sequence[str | Path] = (), device: str = "cpu") -> Detector:
     """Return a callable from RGB uint8 frames (H, W, 3) to one ``People`` per frame, streamed.
 
     Args:
-        name: Key of ``DETECTORS``.
-        weights: Checkpoint of the detector; None for detectors whose package carries it.
+        name: Key of ``DETECTORS``, or "auto" for the best one that can run.
+        weights: Names of downloads or files, one for every entry of ``DetectorSpec.weights``; empty for the best ones
+            that are in the checkpoints folder.
         device: Where to run, for example ``"cpu"`` or ``"cuda:0"``; detectors that only know the CPU ignore it.
 
     Raises:
-        ValueError: Unknown ``name``.
-        RuntimeError: A package is missing; the message says how to install it.
+        ValueError: Unknown ``name``, a wrong number of weights, or a file that holds others.
+        FileNotFoundError: No such weights.
+        RuntimeError: A package or weights are missing, or have another hash; the message says what to do.
     """
+    if name == AUTO and weights:
+        raise ValueError("weights belong to one detector; name it instead of auto")
+    name = resolve_detector(name)
     if name not in DETECTORS:
-        raise ValueError(f"unknown detector {name!r}; choose from {', '.join(DETECTORS)}")
-    reason = DETECTORS[name].why_not()
+        raise ValueError(f"unknown detector {name!r}; choose from {', '.join((AUTO, *DETECTORS))}")
+    spec = DETECTORS[name]
+    if weights and len(weights) != len(spec.weights):
+        takes = "; ".join("one of " + ", ".join(names) for names in spec.weights) or "none, it carries its own"
+        raise ValueError(f"detector {name!r} takes {takes} (or files in their place), got {len(weights)}: {weights}")
+    reason = spec.why_not(has_weights=bool(weights))
     if reason is not None:
         raise RuntimeError(f"detector {name!r} cannot run: {reason}")
-    detector: Detector = importlib.import_module(DETECTORS[name].module).build(weights, device)
+    paths = tuple(find_weights(each) for each in weights or filter(None, spec.found_weights()))
+    detector: Detector = importlib.import_module(spec.module).build(paths, device)
     return detector

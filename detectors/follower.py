@@ -20,7 +20,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from detectors.tracking import BODY, MIRRORED, body_centre, body_size, motion_strain
+from detectors.body import BODY, MIRRORED, body_centre, body_size, motion_strain
 
 PATIENCE_FRAMES = 30  # look for the main person this long before anybody else is accepted: 1 s at 30 fps
 LEFT_PATIENCE_FRAMES = 6  # ... and this long if he was about to leave the picture: the middle of his torso ...

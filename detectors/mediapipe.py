@@ -8,7 +8,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from detectors.body import BODY, MIRRORED
 from detectors.follower import Body, Follower, grow
 from detectors.people import People
-from detectors.tracking import BODY, MIRRORED
 
 logger = logging.getLogger(__name__)
 # COCO-17 out of MediaPipe's 33 landmarks, by name; both have the left joint of a pair first.
@@ -235,18 +235,18 @@ class MediaPipeDetector:
             eyes.close()
 
 
-def build(weights: Path | None = None, device: str = "cpu") -> MediaPipeDetector:
+def build(weights: Sequence[Path] = (), device: str = "cpu") -> MediaPipeDetector:
     """Return the detector.
 
     Args:
-        weights: Must be None: the models lie inside the mediapipe package.
+        weights: Must be empty: the models lie inside the mediapipe package.
         device: Ignored: MediaPipe runs on the CPU.
 
     Raises:
         ValueError: ``weights`` were given.
         RuntimeError: mediapipe is installed without its models.
     """
-    if weights is not None:
+    if weights:
         raise ValueError(f"the mediapipe detector carries its weights and takes none, got {weights}; leave weights out")
     return MediaPipeDetector(
         {"detector": "mediapipe", "version": version("mediapipe"), "weights": {p.name: _sha256(p) for p in _models()}}

@@ -65,6 +65,8 @@ class Track:
         scores: (T, 17) float32 in [0, 1]; 0 where nothing was seen.
         observed: (T,) bool, True where a detector saw the person, False where keypoints were filled in.
         valid: (T,) bool, False inside gaps too long to be filled: there the keypoints are only a bridge, no estimate.
+        repaired: (T, 17) bool, True for single joints of observed frames that are not where the detector put them: left
+            and right exchanged, or interpolated. Nothing is if left out.
     """
 
     person_id: int
@@ -73,9 +75,12 @@ class Track:
     scores: np.ndarray
     observed: np.ndarray
     valid: np.ndarray
+    repaired: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         t = len(self.frames)
+        if self.repaired is None:
+            object.__setattr__(self, "repaired", np.zeros((t, NUM_KEYPOINTS), np.bool_))
         if t == 0:
             raise ValueError(f"track {self.person_id} has no frames; drop it instead")
         _require("frames", self.frames, (t,), np.int64)
@@ -83,9 +88,12 @@ class Track:
         _require("scores", self.scores, (t, NUM_KEYPOINTS), np.float32)
         _require("observed", self.observed, (t,), np.bool_)
         _require("valid", self.valid, (t,), np.bool_)
+        _require("repaired", self.repaired, (t, NUM_KEYPOINTS), np.bool_)
         if np.any(np.diff(self.frames) != 1):
             raise ValueError(f"frames of track {self.person_id} must be consecutive, got {self.frames[:8]}...")
         if not np.isfinite(self.keypoints).all():
             raise ValueError(f"keypoints of track {self.person_id} must be finite; fill the gaps first")
         if np.any(self.observed & ~self.valid):
             raise ValueError(f"track {self.person_id} marks observed frames as invalid")
+        if np.any(self.repaired & ~self.observed[:, None]):
+            raise ValueError(f"track {self.person_id} marks joints as repaired in frames where nobody was observed")

@@ -62,7 +62,10 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("run", "nowhere.mp4", "-o", "out"), 1, "nowhere.mp4"),
         (("run", "nowhere.mp4"), 2, "--out"),
         (("run", "x.mp4", "-o", "out", "--detector", "openpose"), 2, "openpose"),
+        (("run", "x.mp4", "-o", "out", "--detector-weights", "yolo26n"), 2, "--detector"),
         (("run", "x.mp4", "-o", "out", "--height", "17"), 2, "metres"),
+        (("run", "x.mp4", "-o", "out", "--people", "tallest"), 2, "largest"),
+        (("run", "x.mp4", "-o", "out", "--min-track-seconds", "-1"), 2, "seconds"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--lifter", "nothing-s"), 1, "nothing-s"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--backend", "abacus"), 2, "abacus"),
         (("evaluate",), 2, "--motion"),
@@ -94,14 +97,16 @@ def test_doctor_gives_a_reason_for_every_backend(posemamba):
     for backend in ("cpu", "torch", "reference"):
         assert f"scan backend {backend} on cpu: " in answer.stdout
     assert "detector mediapipe: " in answer.stdout
+    assert "detector auto: " in answer.stdout
+    assert "weights yolo26n: " in answer.stdout
     assert "weights posemamba-s: " in answer.stdout
 
 
 def test_models_counts_parameters(posemamba):
     answer = posemamba("models")
     assert answer.returncode == 0, answer.stderr
-    for count in ("1,470,211", "4,742,659", "9,450,499"):
-        assert count in answer.stdout
+    for text in ("1,470,211", "4,742,659", "9,450,499", "yolo-hrnet", "hrnet-w48-384x288", "AGPL-3.0"):
+        assert text in answer.stdout
 
 
 def test_a_fault_of_ours_in_one_clip_does_not_cost_the_next(tmp_path, monkeypatch, capsys):
@@ -137,6 +142,7 @@ def test_defaults_of_run_are_those_of_options():
     names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "rigid": "has_rigid_bones",
              "max_gap": "max_gap_s", "min_track": "min_track_s", "overlay": "has_overlay"}  # fmt: skip
     from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}
+    from_flags["detector_weights"] = tuple(from_flags["detector_weights"])  # typer has lists only
     for field in dataclasses.fields(Options):
         assert from_flags[field.name] == field.default, field.name
 

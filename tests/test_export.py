@@ -50,7 +50,9 @@ def make_result(tmp_path):
             observed = np.ones(t, bool)
             observed[3:5] = False
             scores = rng.uniform(0, 1, (t, 17)).astype(np.float32)
-            tracks.append(Track(person, frames, keypoints, scores, observed, np.ones(t, bool)))
+            repaired = np.zeros((t, 17), bool)
+            repaired[1, [9, 15]] = True
+            tracks.append(Track(person, frames, keypoints, scores, observed, np.ones(t, bool), repaired))
             joints = rng.normal(size=(t, 17, 3)).astype(np.float32) * 0.4
             poses.append(Pose3D(person, frames, joints - joints[:, :1], scores, "m"))
         return PoseResult(info, tracks, poses, PROVENANCE)
@@ -72,10 +74,8 @@ def test_json_matches_its_schema(make_result, validator, tmp_path, num_people):
     validator.validate(pose)
     assert len(pose["people"]) == num_people
     for person in pose["people"]:
-        lengths = {
-            len(person[key]) for key in ("frames", "keypoints_2d", "joints_3d", "joints_score", "observed", "valid")
-        }
-        assert lengths == {len(person["frames"])}
+        per_frame = ("frames", "keypoints_2d", "joints_3d", "joints_score", "observed", "valid", "repaired")
+        assert {len(person[key]) for key in per_frame} == {len(person["frames"])}
         assert all(b - a == 1 for a, b in pairwise(person["frames"]))
 
 
@@ -87,6 +87,7 @@ def test_json_keeps_the_numbers(make_result):
         np.array(person["keypoints_2d"])[..., :2], result.tracks[0].keypoints, atol=0.5e-2 + 1e-5
     )
     assert person["observed"] == result.tracks[0].observed.tolist()
+    assert person["repaired"][:3] == [[], [9, 15], []]
 
 
 def test_json_says_frame_rate_and_hash_of_the_video(make_result):
@@ -118,6 +119,7 @@ def test_npz_holds_the_same_as_json(make_result, tmp_path):
         for p, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True)):
             np.testing.assert_array_equal(npz["joints_3d"][track.frames, p], pose.joints)
             np.testing.assert_array_equal(npz["observed"][track.frames, p], track.observed)
+            np.testing.assert_array_equal(npz["repaired"][track.frames, p], track.repaired)
             absent = np.setdiff1d(np.arange(result.video.num_frames), track.frames)
             assert np.isnan(npz["joints_3d"][absent, p]).all()
             assert not npz["present"][absent, p].any()

@@ -14,6 +14,7 @@ import pytest
 
 import detectors
 from detectors import DETECTORS, load_detector
+from detectors.body import MIRRORED
 from detectors.follower import (
     AUDIT_FRAMES,
     LEFT_PATIENCE_FRAMES,
@@ -24,7 +25,6 @@ from detectors.follower import (
     Follower,
 )
 from detectors.mediapipe import LANDMARKS, to_body, to_people
-from detectors.tracking import MIRRORED
 from lifter.skeletons import COCO17
 
 ROOT = Path(__file__).parents[1]
@@ -254,7 +254,7 @@ def test_provenance_names_version_and_weights():
 @needs_mediapipe
 def test_weights_are_refused(tmp_path):
     with pytest.raises(ValueError, match="takes none"):
-        load_detector("mediapipe", tmp_path / "pose.tflite")
+        load_detector("mediapipe", [tmp_path / "pose.tflite"])
 
 
 @needs_mediapipe

@@ -52,13 +52,17 @@ def person(keypoints, score=0.9):
 
 @pytest.fixture
 def film(tmp_path, monkeypatch):
-    """A function that writes a grey video and registers a detector answering with the given list of People."""
+    """A function that writes a grey video and registers a detector answering with the given list of People.
 
-    def make(people, fps=25.0, name="clip.mp4"):
+    The picture turns bright at the frame ``cut``.
+    """
+
+    def make(people, fps=25.0, name="clip.mp4", cut=None):
         path = tmp_path / name
         count = len(people)
         info = VideoInfo(path, *SIZE, fps, count, 0, np.arange(count) / fps)
-        write_video(path, (np.full((SIZE[1], SIZE[0], 3), 90, np.uint8) for _ in range(count)), info)
+        greys = [220 if cut is not None and i >= cut else 90 for i in range(count)]
+        write_video(path, (np.full((SIZE[1], SIZE[0], 3), grey, np.uint8) for grey in greys), info)
 
         class Detector:
             @property
@@ -137,6 +141,42 @@ def test_a_person_seen_for_a_moment_is_dropped(film, options):
     people = [People.nobody()] * 50
     people[20:23] = [person(k) for k in walk(np.arange(3) / 25)]
     assert estimate(film(people), options(min_track_s=0.3)).tracks == []
+
+
+def together(*people):
+    """One frame with several people."""
+    return People(
+        *(np.concatenate([getattr(p, n) for p in people]) for n in ("boxes", "box_scores", "keypoints", "scores"))
+    )
+
+
+@pytest.fixture
+def two_people(film):
+    """A video of somebody who walks and somebody smaller who stands at the right and is there for 40 of 60 frames."""
+    walking = walk(np.arange(60) / 25)
+    standing = 0.5 * walking[0] + np.float32([170, 60])
+    clip = [together(person(k), person(standing)) if t < 40 else person(k) for t, k in enumerate(walking)]
+    return film(clip)
+
+
+def test_everybody_is_lifted_on_their_own_frames(two_people, options):
+    result = estimate(two_people, options())
+    assert [(pose.person_id, len(pose.frames)) for pose in result.poses] == [(0, 60), (1, 40)]
+
+
+@pytest.mark.parametrize(("people", "ids"), [("largest", [0]), ("longest", [0]), ("1", [1]), ("1,0", [0, 1])])
+def test_people_can_be_selected(two_people, options, people, ids):
+    assert [pose.person_id for pose in estimate(two_people, options(people=people)).poses] == ids
+
+
+def test_a_person_who_is_not_there_is_an_error_that_names_who_is(two_people, options):
+    with pytest.raises(ValueError, match="no person 7 in this clip; found 0, 1"):
+        estimate(two_people, options(people="7"))
+
+
+def test_nobody_is_followed_across_a_cut(film, options):
+    clip = film([person(k) for k in walk(np.arange(60) / 25)], cut=30)
+    assert [(int(t.frames[0]), int(t.frames[-1])) for t in estimate(clip, options()).tracks] == [(0, 29), (30, 59)]
 
 
 @pytest.mark.parametrize("fps", [24.0, 50.0, 60.0])

@@ -5,18 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors.body import MAX_SHIFT, MIRRORED, body_centre, body_size, is_possible_motion
 from detectors.people import People
-from detectors.tracking import (
-    MAX_FLIP_FRAMES,
-    MAX_SHIFT,
-    MIRRORED,
-    SPIKE,
-    UNSEEN_SCORE,
-    body_centre,
-    body_size,
-    build_tracks,
-    is_possible_motion,
-)
+from detectors.repair import MAX_FLIP_FRAMES, SPIKE, UNSEEN_SCORE
+from detectors.tracking import build_tracks
 
 # COCO-17 standing, height 1 from nose to ankles, origin between the hips, y down.
 STANDING = np.array(

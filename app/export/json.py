@@ -39,6 +39,7 @@ def document(result: PoseResult) -> dict[str, Any]:
                 "joints_score": _rounded(pose.scores, "score"),
                 "observed": track.observed.tolist(),
                 "valid": track.valid.tolist(),
+                "repaired": [np.flatnonzero(joints).tolist() for joints in track.repaired],
             }
             for track, pose in zip(result.tracks, result.poses, strict=True)
         ],

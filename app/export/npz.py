@@ -16,9 +16,9 @@ def write_npz(result: PoseResult, path: Path) -> None:
     """Write arrays of all people over the whole clip (F frames, P people).
 
     ``keypoints_2d`` (F, P, 17, 3) float32 x, y, score in px; ``joints_3d`` (F, P, 17, 3) float32; ``joints_score``
-    (F, P, 17) float32; ``present``, ``observed``, ``valid`` (F, P) bool; ``person_ids`` (P,) int64; ``timestamps_s``
-    (F,) float64; ``fps``; ``coco17_names``, ``h36m17_names``, ``h36m17_parents``; ``meta``, a JSON string. Where a
-    person is not present, numbers are NaN.
+    (F, P, 17) float32; ``present``, ``observed``, ``valid`` (F, P) bool; ``repaired`` (F, P, 17) bool; ``person_ids``
+    (P,) int64; ``timestamps_s`` (F,) float64; ``fps``; ``coco17_names``, ``h36m17_names``, ``h36m17_parents``;
+    ``meta``, a JSON string. Where a person is not present, numbers are NaN.
     """
     frames, people = result.video.num_frames, len(result.tracks)
     arrays = {
@@ -26,6 +26,7 @@ def write_npz(result: PoseResult, path: Path) -> None:
         "joints_3d": np.full((frames, people, 17, 3), np.nan, np.float32),
         "joints_score": np.full((frames, people, 17), np.nan, np.float32),
         **{name: np.zeros((frames, people), bool) for name in ("present", "observed", "valid")},
+        "repaired": np.zeros((frames, people, 17), bool),
     }
     for p, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True)):
         rows = track.frames
@@ -36,6 +37,7 @@ def write_npz(result: PoseResult, path: Path) -> None:
         arrays["present"][rows, p] = True
         arrays["observed"][rows, p] = track.observed
         arrays["valid"][rows, p] = track.valid
+        arrays["repaired"][rows, p] = track.repaired
     meta = {"schema": SCHEMA, "coordinates": coordinates(result), "provenance": result.provenance}
     with path.open("wb") as file:
         np.savez_compressed(

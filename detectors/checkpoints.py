@@ -1,0 +1,103 @@
+"""Names of published weights -> verified local files. Reads ``checkpoints/downloads.toml``; imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).resolve().parents[1] / "checkpoints"
+MANIFEST = FOLDER / "downloads.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One file that somebody publishes.
+
+    Attributes:
+        name: What ``posemamba fetch`` calls it.
+        file: File name in the checkpoints folder.
+        url: Where it is published.
+        licence: Of the weights.
+        about: What it is, in a few words.
+        megabytes: Size, rounded.
+        sha256: Of the whole file; empty if the publisher only says a prefix.
+        sha256_prefix: First hex digits of it; the file name of the publisher says them.
+    """
+
+    name: str
+    file: str
+    url: str
+    licence: str
+    about: str
+    megabytes: int
+    sha256: str = ""
+    sha256_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        if not (len(self.sha256) == 64 or len(self.sha256_prefix) >= 8):
+            raise ValueError(
+                f"{self.name} has neither a SHA-256 nor 8 digits of one; weights nobody vouches for are out"
+            )
+        if Path(self.file).name != self.file:
+            raise ValueError(f"{self.name} names the file {self.file!r}; expected a name without folders")
+
+    @property
+    def path(self) -> Path:
+        """Where the file belongs."""
+        return FOLDER / self.file
+
+    @property
+    def hash_said(self) -> str:
+        """The hash as far as it is known, for messages."""
+        return f"SHA-256 {self.sha256 or self.sha256_prefix + '...'}"
+
+    def matches(self, digest: str) -> bool:
+        """Return whether ``digest``, a whole SHA-256 in hex, is that of the published file."""
+        return digest == self.sha256 if self.sha256 else digest.startswith(self.sha256_prefix)
+
+
+def downloads() -> dict[str, Download]:
+    """Return the manifest: every file by name."""
+    entries = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))
+    return {name: Download(name, **entry) for name, entry in entries.items()}
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """Return the file that a name in the manifest or a path leads to; named files are verified.
+
+    Raises:
+        FileNotFoundError: No such name or file; the text has the command that fetches it.
+        RuntimeError: The file of a name has another SHA-256 than the published one.
+    """
+    known = downloads()
+    entry = known.get(str(name_or_path))
+    if entry is None:
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights file {path}; give a file or one of {', '.join(known)}")
+        return path
+    if not entry.path.is_file():
+        raise FileNotFoundError(f"the weights {entry.name} are not here: posemamba fetch {entry.name}")
+    digest = sha256_of(entry.path)
+    if not entry.matches(digest):
+        raise RuntimeError(
+            f"{entry.path} has SHA-256 {digest}, published is {entry.hash_said}: the file is damaged or was replaced; "
+            f"delete it and run posemamba fetch {entry.name}"
+        )
+    return entry.path
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,46 @@
+"""``Footage`` looks at the frames that pass on their way to a detector: cuts, and what people wear."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from detectors.clothes import clothes
+from detectors.follower import CutDetector
+from detectors.people import People
+
+
+class Footage:
+    """What tracking wants to know of the pictures of one video.
+
+    Around a detector: ``people = list(footage.note(detector(footage.watch(frames))))``. Frames are streamed once; only
+    those are held that the detector has taken and not answered yet, at most one batch.
+
+    Attributes:
+        cuts: Frames that begin a new shot.
+        clothes: One (N, 42) float32 array per frame, N as in the frame's ``People``; see ``detectors.clothes``.
+    """
+
+    def __init__(self) -> None:
+        self.cuts: list[int] = []
+        self.clothes: list[np.ndarray] = []
+        self._cut_detector = CutDetector()
+        self._num_watched = 0
+        self._unanswered: deque[np.ndarray] = deque()
+
+    def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield RGB uint8 ``frames`` (H, W, 3) unchanged."""
+        for frame in frames:
+            if self._cut_detector.is_cut(frame):
+                self.cuts.append(self._num_watched)
+            self._num_watched += 1
+            self._unanswered.append(frame)
+            yield frame
+
+    def note(self, people: Iterable[People]) -> Iterator[People]:
+        """Yield ``people`` unchanged, one per watched frame."""
+        for present in people:
+            self.clothes.append(clothes(self._unanswered.popleft(), present))
+            yield present
