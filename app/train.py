@@ -105,6 +105,8 @@ def manifest_entry(lifter: str, weights: Path) -> str:
     runs = [training]
     while runs[0].get("start"):
         runs.insert(0, runs[0]["start"])
+    said = [run.get("command", []) for run in runs]  # nothing is known of weights from elsewhere
+    commands = [command if isinstance(command, list) else [command] for command in said]
     # JSON strings and numbers are TOML as well
     lines = [
         f"[{lifter}]",
@@ -112,7 +114,7 @@ def manifest_entry(lifter: str, weights: Path) -> str:
         f'sha256 = "{sha256_of(weights)}"',
         'licence = "Apache-2.0"',
         'source = "trained in this repository"',
-        f"commands = {json.dumps([run['command'] for run in runs if 'command' in run])}",
+        f"commands = {json.dumps([command for several in commands for command in several])}",
         f"revision = {json.dumps(training['revision'])}",
         f"seed = {training['seed']}",
         f"device = {json.dumps(training['device'])}",
