@@ -805,7 +805,7 @@ def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
                 start_provenance=origin, command="second", clock=ticking())  # fmt: skip
     text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors")
     entry = checkpoints.tomllib.loads(text)["tiny"]
-    assert entry["commands"] == ["test", "second"]
+    assert entry["commands"] == [origin["command"], "second"]
     assert entry["sha256"] == checkpoints.sha256_of(tmp_path / "weights.safetensors")
     assert entry["motion_sha256"] == motion.fingerprint(library)
     assert set(entry["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
