@@ -24,10 +24,10 @@ from lifter.skeletons import coco17_to_h36m17, mirror
 from lifter.windows import Windows
 
 OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
-# Mirrored copies double them. On a CPU 140 MB of activations for the small network, and more is no faster. On a GPU
+# Mirrored copies double them. On a CPU 250 MB for the small network, and more is no faster (measured). On a GPU
 # three and a half minutes of video: work for every multiprocessor of a large card, in about 4 GB for the small network
 # and 7 GB for the large one (by counting tensors); where that is too much the batch is halved, see lifter.memory.
-WINDOWS_PER_BATCH = {"cpu": 8, "cuda": 64}
+WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 64}
 Progress = Callable[[Iterable, int], Iterable]
 
 

@@ -237,7 +237,7 @@ def test_progress_sees_every_batch(tiny_model):
             yield batch
 
     lift(lifter(tiny_model), [noisy(243)] * 11, progress=progress)
-    assert seen == [2, 8, 3]
+    assert seen == [3, 4, 4, 3]
 
 
 def test_stopping_the_progress_stops_the_work(tiny_model):
@@ -270,15 +270,15 @@ class Cramped(nn.Module):
 
 def test_batches_are_halved_until_they_fit(tiny_model, threads, caplog):
     threads(1)  # else every thread gets a part of the batch
-    cramped, sequences = Cramped(tiny_model, 3), [noisy(243, seed) for seed in range(11)]
+    cramped, sequences = Cramped(tiny_model, 1), [noisy(243, seed) for seed in range(7)]
     ready = lifter(cramped)
     joints = lift(ready, sequences, use_flip=False)
-    assert cramped.asked == [8, 4, 2, 2, 2, 2, 2, 1]  # 8 windows, then 3 at the size that was found to fit
+    assert cramped.asked == [4, 2, *[1] * 7]  # 4 windows, then 3 at the size that was found to fit
     for one, expected in zip(joints, lift(lifter(tiny_model), sequences, use_flip=False), strict=True):
         np.testing.assert_allclose(one, expected, rtol=0, atol=1e-5)  # float32 sums of other batch sizes
-    assert [r.message for r in caplog.records] == ["out of memory: from now on 2 windows at once instead of 8"]
+    assert [r.message for r in caplog.records] == ["out of memory: from now on 1 windows at once instead of 4"]
     lift(ready, sequences[:1])
-    assert cramped.asked[8:] == [2]  # remembered; a window and its mirror image
+    assert cramped.asked[9:] == [1, 1]  # remembered; a window and its mirror image
 
 
 def test_threads_that_run_out_of_memory_are_given_less(tiny_model, threads):
@@ -302,7 +302,7 @@ def test_a_window_that_does_not_fit_is_an_error(tiny_model):
 def test_auto_is_recorded_as_the_device_that_it_means(tiny_weights):
     ready = load_lifter(tiny_weights, "auto")
     assert ready.provenance["device"] == str(ready.device) == str(resolve_device("auto"))
-    assert ready.windows_per_batch == {"cpu": 8, "cuda": 64}[ready.device.type]
+    assert ready.windows_per_batch == {"cpu": 4, "cuda": 64}[ready.device.type]
 
 
 @pytest.fixture
