@@ -21,8 +21,9 @@ from lifter.training.motion import MotionLibrary
 PARENTS = H36M17.parents
 UPPER_BODY = tuple(range(7, 17))
 
-# What MediaPipe's errors look like, measured by ``posemamba evaluate --detector-errors`` (docs/results.md). Units: the
-# person's size in the picture. First how far up the trunk (towards the shoulders) it marks a joint, on average ...
+# What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate --stills`` and
+# ``--detector-errors`` measure them (docs/results.md). Units: the person's size in the picture. First
+# how far up the trunk (towards the shoulders) it marks a joint, on average ...
 OFFSET_UP = {"nose": 0.008, "shoulder": 0.023, "elbow": 0.005, "hip": 0.003, "knee": 0.004, "ankle": 0.014}
 # ... then how much its errors spread, over those of the trunk: joints that can be seen, and joints behind the body.
 SPREAD = {"nose": (0.9, 1.6), "eye": (0.8, 1.5), "ear": (0.8, 1.2), "shoulder": (0.9, 1.6), "elbow": (1.1, 2.4),
