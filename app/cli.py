@@ -337,7 +337,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
     minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
     lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
-    schedule: Annotated[str, typer.Option(help="laptop, finish, full or published.")] = "laptop",
+    schedule: Annotated[str, typer.Option(help="laptop, full or published.")] = "laptop",
     start: Annotated[Path | None, typer.Option(help="Begin with the weights in this file.")] = None,
     normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
     device: Device = DEFAULTS.device,

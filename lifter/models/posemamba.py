@@ -40,12 +40,16 @@ class PoseMambaConfig:
         depth: Pairs of (spatial, temporal) blocks.
         window: Most frames the temporal embedding has room for.
         drop_path: Largest stochastic depth, reached in the last pair.
+        channels: Numbers per keypoint: x and y.
+        fixed_length: Whether only windows of full length are taken.
     """
 
     width: int
     depth: int
     window: int = WINDOW
     drop_path: float = 0.2
+    channels: int = 2
+    fixed_length: bool = False
 
 
 SMALL = PoseMambaConfig(width=64, depth=10)
@@ -138,6 +142,13 @@ class Block(nn.Module):
         return branch * (mask / keep)
 
 
+def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
+    """Return ``count`` rows (1, count, d) of an embedding (1, rows, d), from row ``first``, an int or (1,) int64."""
+    if isinstance(first, int):
+        return embedding[:, first : first + count]
+    return embedding.index_select(1, first + torch.arange(count, device=embedding.device))
+
+
 class PoseMamba(nn.Module):
     """The whole network; ``forward`` maps (B, T, 17, 2) to (B, T, 17, 3) for 1 <= T <= window."""
 
@@ -155,13 +166,13 @@ class PoseMamba(nn.Module):
         self.Temporal_norm = nn.LayerNorm(d, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 3))
 
-    def forward(self, keypoints: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
         """Return joints (B, T, 17, 3) for normalized keypoints (B, T, 17, 2).
 
         Args:
             keypoints: H36M-17 points in the normalization that the weights were trained with.
             first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so
-                that every row learns.
+                that every row learns. An int64 tensor (1,) is not checked: that would wait for the GPU.
 
         Raises:
             ValueError: Wrong shape, or more frames than the window holds.
@@ -169,15 +180,14 @@ class PoseMamba(nn.Module):
         T = keypoints.shape[1] if keypoints.ndim == 4 else 0
         if keypoints.ndim != 4 or keypoints.shape[2:] != (NUM_JOINTS, 2):
             raise ValueError(f"keypoints must have shape (B, T, 17, 2), got {tuple(keypoints.shape)}")
-        if not 1 <= T <= self.config.window - first_frame:
-            raise ValueError(
-                f"a window holds 1 to {self.config.window - first_frame} frames, got {T}; split longer clips first"
-            )
+        room = self.config.window - (first_frame if isinstance(first_frame, int) else 0)
+        if not 1 <= T <= room:
+            raise ValueError(f"a window holds 1 to {room} frames, got {T}; split longer clips first")
         x = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed[:, None]
         for i, (spatial, temporal) in enumerate(zip(self.STEblocks, self.TTEblocks, strict=True)):
             x = self.Spatial_norm(spatial(x))
             if i == 0:
-                x = x + self.Temporal_pos_embed[:, first_frame : first_frame + T, None]
+                x = x + rows_from(self.Temporal_pos_embed, first_frame, T)[:, :, None]
             x = self.Temporal_norm(temporal(x))
         return self.head(x)
 
