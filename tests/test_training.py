@@ -21,9 +21,10 @@ from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS, NOMINAL_BONE_SUM_M, co
 from lifter.training import ablation, data, losses, motion, train
 from lifter.training.data import CLEAN, Randomness, Recipe, coco17_from_h36m17, detect, make_batch
 from lifter.training.evaluate import validate
+from lifter.training.gradients import Gradients, Portion, RecordedGradients
 from lifter.training.losses import LossWeights
 from lifter.training.motion import MotionLibrary, load_motion, split_of
-from lifter.training.schedules import SCHEDULES, Schedule, Stage
+from lifter.training.schedules import OUR_LOSS, SCHEDULES, Schedule, Stage
 
 # H36M-17 standing, metres, z up, facing -y (the left side is at +x).
 STANDING = np.array(
@@ -834,3 +835,32 @@ def test_windows_that_end_early_repeat_their_last_frame(library):
     for inputs, joints, last in zip(batch.inputs, batch.joints, ends, strict=True):
         assert torch.equal(inputs[last:], inputs[-1:].expand(27 - last, -1, -1))
         assert torch.equal(joints[last:], joints[-1:].expand(27 - last, -1, -1))
+
+
+@pytest.mark.requires_cuda
+def test_recorded_gradients_are_those_of_the_same_step(library):
+    torch.manual_seed(0)
+    model = PoseMamba(replace(TINY, drop_path=0.0)).cuda()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def loss(inputs, joints, first):
+        return losses.pose_loss(model(inputs[..., :2], first), joints, OUR_LOSS)
+
+    rng = Randomness(0, "cuda")
+    plain, recorded = Gradients(loss, parameters), RecordedGradients(loss, parameters)
+    for _ in range(3):  # recorded once, then replayed with other numbers
+        portions = [Portion(make_batch(library.to("cuda"), *shape, Recipe(), rng), rng.integers(0, 100, 1))
+                    for shape in ((8, 27), (2, 81))]  # fmt: skip
+        expected = float(plain(portions)), [p.grad.clone() for p in parameters]
+        found = float(recorded(portions)), [p.grad.clone() for p in parameters]
+        assert found[0] == pytest.approx(expected[0], rel=1e-5)
+        for mine, theirs in zip(found[1], expected[1], strict=True):
+            assert (mine - theirs).norm() <= 1e-4 * theirs.norm() + 1e-7  # float32, sums in another order
+
+
+@pytest.mark.requires_cuda
+def test_training_on_a_gpu_learns(library, tmp_path):
+    before = validate(PoseMamba(TINY).eval(), library, STILL)
+    after = train.train(library, library, TINY_NET, tmp_path, minutes=4 / 60, schedule=SHORT, recipe=STILL, seed=1,
+                        device="cuda", clock=ticking())  # fmt: skip
+    assert after["clean_p1"] < 0.7 * before["clean_p1"]
