@@ -15,12 +15,14 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.scan import cross_scan, grid_orders
+from lifter.scan import cross_scan, grid_orders, resolve_backend
+from lifter.scan.depthwise import grid_conv
 
 NUM_JOINTS = 17
 NUM_STATES = 16
@@ -87,8 +89,8 @@ class CrossScan(nn.Module):
         B, T, J, _ = x.shape
         K, E, _ = self.dt_projs_weight.shape
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, T, J, E) each
-        u = self.conv2d(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # kernel axes: time, joint index
-        u = F.silu(u).contiguous()
+        backend = resolve_backend(self.scan_backend, x.device)
+        u = grid_conv(u, self.conv2d.weight, cast(Tensor, self.conv2d.bias), backend)
         limbs = u + u[:, :, index_on(str(x.device), LIMB_SOURCE)]
         sources = [limbs.view(B, T * J, E), u.view(B, T * J, E)]
         projections = [source @ self.x_proj_weight[k::2].flatten(0, 1).T for k, source in enumerate(sources)]
@@ -100,7 +102,7 @@ class CrossScan(nn.Module):
             -torch.exp(self.A_logs).view(K, E, -1),
             self.Ds.view(K, E),
             grid_orders(T, J, str(x.device)),
-            backend=self.scan_backend,
+            backend=backend,
         )
         return self.out_proj(self.out_norm(y).view(B, T, J, E) * F.silu(z))
 

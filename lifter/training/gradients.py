@@ -98,7 +98,8 @@ class RecordedGradients:
             for p in self._buffers
         ]
         loss = torch.stack(losses).sum()
-        self._gradients = torch.autograd.grad(loss, self._parameters)
+        # fused optimizers want gradients that lie in memory as their parameters do
+        self._gradients = tuple(g.contiguous() for g in torch.autograd.grad(loss, self._parameters))
         return loss.detach()
 
 
