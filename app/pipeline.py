@@ -101,7 +101,9 @@ def lift_tracks(
     """
     runs = [(track, run) for track in tracks for run in stretches(track, info)]
     sequences = [
-        Sequence2D(track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height)
+        Sequence2D(
+            track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height, track.scores[run]
+        )
         for track, run in runs
     ]
     joints = lift(

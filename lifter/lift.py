@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
 # Mirrored copies double them. On a CPU 250 MB for the small network, and more is no faster (measured). On a GPU
 # three and a half minutes of video: work for every multiprocessor of a large card, in about 4 GB for the small network
 # and 7 GB for the large one (by counting tensors); where that is too much the batch is halved, see lifter.memory.
-WINDOWS_PER_BATCH = {"cpu": 4, "cuda": 64}
+FRAMES_PER_BATCH = {"cpu": 4 * 243, "cuda": 64 * 243}
 Progress = Callable[[Iterable, int], Iterable]
 
 
@@ -36,14 +37,15 @@ class Lifter:
     """A trained network with everything needed to use it rightly.
 
     Attributes:
-        model: (B, T, 17, 2) normalized keypoints to (B, T, 17, 3).
+        model: (B, T, 17, channels) normalized keypoints to (B, T, 17, 3).
         name: Registry name of the architecture.
-        window: Most frames the network takes.
+        window: Frames per window.
         normalization: "person" or "picture", see ``lifter.normalize``.
         unit: "m" or "normalized".
         device: Where the model lives.
         provenance: Weights, hash, backend and conventions, ready for JSON.
         uses_graphs: Whether forward passes are replayed as CUDA graphs.
+        channels: What the network reads of a keypoint: 2 (x, y) or 3 (x, y, score).
     """
 
     model: nn.Module
@@ -54,18 +56,20 @@ class Lifter:
     device: torch.device
     provenance: dict[str, Any]
     uses_graphs: bool = False
+    channels: int = 2
 
     @property
     def windows_per_batch(self) -> int:
         """Windows that are lifted at once, memory permitting."""
-        return WINDOWS_PER_BATCH.get(self.device.type, WINDOWS_PER_BATCH["cpu"])
+        return max(1, FRAMES_PER_BATCH.get(self.device.type, FRAMES_PER_BATCH["cpu"]) // self.window)
 
     @functools.cached_property
     def forward(self) -> Halving:
-        """The model for any number of rows, (rows, T, 17, 2) to (rows, T, 17, 3), in batches that fit into memory."""
+        """The model for any number of rows, each (T, 17, channels) to (T, 17, 3), in batches that fit into memory."""
         if not self.uses_graphs:
             return Halving(functools.partial(_on_all_cores, self.model))
-        return Halving(GraphedModel(self.model, (self.window, 17, 2), self.device, 2 * self.windows_per_batch))
+        row = (self.window, 17, self.channels)
+        return Halving(GraphedModel(self.model, row, self.device, 2 * self.windows_per_batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +81,15 @@ class Sequence2D:
         timestamps_s: (T,) seconds, increasing; any rate, need not be constant.
         width: Picture width in pixels.
         height: Picture height in pixels.
+        scores: (T, 17) in [0, 1], how sure the detector was of every keypoint; None if nothing is known of it, which
+            networks that read scores refuse.
     """
 
     keypoints: np.ndarray
     timestamps_s: np.ndarray
     width: int
     height: int
+    scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         t = len(self.timestamps_s)
@@ -90,13 +97,17 @@ class Sequence2D:
             raise ValueError(f"keypoints must have shape ({max(t, 1)}, 17, 2), got {self.keypoints.shape}")
         if not np.isfinite(self.keypoints).all():
             raise ValueError("keypoints must be finite; fill or cut missing frames first")
+        if self.scores is not None and self.scores.shape != (t, 17):
+            raise ValueError(f"scores must have shape ({t}, 17), got {self.scores.shape}")
+        if self.scores is not None and not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise ValueError("scores must lie between 0 and 1; divide by their largest possible value first")
 
 
 def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     """Return a ready lifter; see ``lifter.load_lifter``."""
+    is_name = str(name_or_path) in LIFTERS
     on = resolve_device(device, backend)
     chosen = scan.resolve_backend(backend, on)
-    is_name = str(name_or_path) in LIFTERS
     path = checkpoints.find_checkpoint(str(name_or_path)) if is_name else Path(name_or_path)
     weights = checkpoints.read_weights(path)
     name, model, window = build_for(weights.tensors)
@@ -107,6 +118,7 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     unit = weights.metadata.get("unit", "normalized")
     if normalization not in normalize.NORMALIZATIONS or unit not in ("m", "normalized"):
         raise ValueError(f"{path} names normalization {normalization!r} and unit {unit!r}, which this version lacks")
+    channels, scans = int(model.config.channels), scan.has_scan(model)  # type: ignore[union-attr, arg-type]
     provenance = {
         "name": name,
         "weights": checkpoints.summary(weights),
@@ -114,22 +126,25 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
         "unit": unit,
         "fps": FPS,
         "window": window,
-        "scan_backend": scan.describe(chosen),
+        "channels": channels,
+        "scan_backend": scan.describe(chosen) if scans else "none: this network does not scan",
         "device": str(on),
     }
     model = model.eval().requires_grad_(False).to(on)
-    uses_graphs = on.type == "cuda" and chosen in GPU_BACKENDS  # a loop would be 80 000 nodes per graph
-    return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs)
+    uses_graphs = on.type == "cuda" and (chosen in GPU_BACKENDS or not scans)  # a loop: 80 000 nodes per graph
+    return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs, channels)
 
 
 def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
     """Return (registry name, network, frames per window) that a state dict fits strictly.
 
+    A network that is not registered is named by its architecture and what its configuration holds.
+
     Raises:
         ValueError: No known network has these keys and shapes; the text names the first differences.
     """
-    module = importlib.import_module("lifter.models.posemamba")
-    config = module.config_of(tensors)
+    module, config = _architecture(tensors)
+    name = _name(module, config)
     with torch.device("meta"):  # shapes only: a hostile file must not make us allocate what it claims
         expected = module.build(config).state_dict()
     missing = [key for key in expected if key not in tensors]
@@ -137,17 +152,38 @@ def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
     shapes = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
     if missing or unexpected or shapes:
         raise ValueError(
-            f"weights do not fit a PoseMamba of width {config.width} and depth {config.depth}: missing {missing[:3]}, "
-            f"unexpected {unexpected[:3]}, wrong shape {shapes[:3]}"
+            f"weights do not fit {name}: missing {missing[:3]}, unexpected {unexpected[:3]}, wrong shape {shapes[:3]}"
         )
     broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise ValueError(f"weights hold numbers that are not finite, in {broken[:3]}; the training of this file failed")
     model = module.build(config)
     model.load_state_dict(tensors, strict=True)
-    size = (config.width, config.depth)
-    known = {(c.width, c.depth): name for name, s in LIFTERS.items() for c in [getattr(module, s.config)]}
-    return known.get(size, f"posemamba-d{size[0]}n{size[1]}"), model, config.window
+    return name, model, config.window
+
+
+def _architecture(tensors: dict[str, Tensor]) -> tuple[ModuleType, Any]:
+    """Return the module of the architecture that the keys of a state dict belong to, and the configuration."""
+    modules = dict.fromkeys(spec.module for spec in LIFTERS.values())
+    refusals = []
+    for path in modules:
+        module = importlib.import_module(path)
+        try:
+            return module, module.config_of(tensors)
+        except ValueError as error:
+            refusals.append(str(error))
+    keys = ", ".join(list(tensors)[:3]) or "none"
+    raise ValueError(f"these are weights of no known network: {'; '.join(refusals)}; the file has the keys {keys}")
+
+
+def _name(module: ModuleType, config: Any) -> str:
+    """Return the registry name of a configuration, or one made of what it holds."""
+    for name, spec in LIFTERS.items():
+        if spec.module == module.__name__ and getattr(module, spec.config) == config:
+            return name
+    told = [f"{field.name}{getattr(config, field.name)}" for field in fields(config)
+            if getattr(config, field.name) != field.default]  # fmt: skip
+    return "-".join([module.__name__.rpartition(".")[2], *told])
 
 
 def lift(
@@ -190,11 +226,21 @@ def lift(
 
 
 def windows_of(lifter: Lifter, sequence: Sequence2D, fov_degrees: float) -> tuple[Windows, Tensor, Tensor]:
-    """Return how a sequence is cut, its network input (windows, T, 17, 2) and rotations from camera to network axes."""
+    """Return how a sequence is cut, its network input (windows, T, 17, C) and rotations from camera to network axes.
+
+    Raises:
+        ValueError: The network reads scores and the sequence has none.
+    """
     points = resample(coco17_to_h36m17(sequence.keypoints.astype(np.float64)), sequence.timestamps_s)
     plan = Windows(len(points), lifter.window, int(lifter.window * OVERLAP))
-    windows = torch.from_numpy(plan.split(points)).float()  # (windows, 243, 17, 2) px
-    return plan, *_normalized(lifter, windows, sequence, fov_degrees)
+    windows = torch.from_numpy(plan.split(points)).float()  # (windows, T, 17, 2) px
+    inputs, rotations = _normalized(lifter, windows, sequence, fov_degrees)
+    if lifter.channels == 3:
+        if sequence.scores is None:
+            raise ValueError(f"{lifter.name} reads the scores of keypoints; give Sequence2D the detector's, or ones")
+        scores = resample(coco17_to_h36m17(sequence.scores[..., None].astype(np.float64)), sequence.timestamps_s)
+        inputs = torch.cat([inputs, torch.from_numpy(plan.split(scores)).float()], dim=-1)
+    return plan, inputs, rotations
 
 
 def seams_s(timestamps_s: np.ndarray, window: int) -> np.ndarray:

@@ -688,7 +688,7 @@ def test_trained_weights_say_where_they_come_from(trained, library):
 
 def test_trained_weights_load_as_a_lifter(trained):
     loaded = lifter.load_lifter(trained[0] / "weights.safetensors")
-    assert loaded.name == "posemamba-d16n2"
+    assert loaded.name == "posemamba-width16-depth2"
     assert (loaded.normalization, loaded.unit) == ("person", "m")
     # decays that were not trained are still those of a fresh network
     decays = loaded.model.STEblocks[0].op.A_logs
@@ -806,7 +806,7 @@ def test_a_curve_keeps_one_row_per_step(tmp_path):
 
 
 def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
-    start, origin = app.train.starting_weights(trained[0] / "weights.safetensors", "posemamba-d16n2")
+    start, origin = app.train.starting_weights(trained[0] / "weights.safetensors", "posemamba-width16-depth2")
     train.train(library, library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
                 start_provenance=origin, command="second", clock=ticking())  # fmt: skip
     text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors")

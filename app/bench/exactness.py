@@ -24,7 +24,8 @@ def sample_sequence(path: Path = CLIP) -> Sequence2D:
     """Return the true 2D keypoints of the first person of the sample clip."""
     with np.load(path) as truth:
         keypoints, fps, (width, height) = truth["coco_px"][:, 0] - 0.5, float(truth["fps"]), truth["size"]
-    return Sequence2D(keypoints, np.arange(len(keypoints)) / fps, int(width), int(height))
+    certain = np.ones(keypoints.shape[:2])
+    return Sequence2D(keypoints, np.arange(len(keypoints)) / fps, int(width), int(height), certain)
 
 
 def table(name_or_path: str, sequence: Sequence2D, batch: int, watch: Stopwatch) -> Table:

@@ -7,6 +7,7 @@ with the file has run it. It expects a dict ``test`` with, for F frames in order
 
 ==================== ================ =====================================================================
 joint_2d             (F, 17, 2 or 3)  pixels, origin at the picture's corner; a third channel is ignored
+confidence           (F, 17[, 1])     of the detector, in [0, 1]; only for networks that read it
 camera_name          (F,)             one of the four cameras in ``PICTURE_SIZES``
 source               (F,)             recording, such as s_09_act_02_subact_01_ca_01; one after the other
 action               (F,)             one of 15 actions
@@ -14,7 +15,7 @@ action               (F,)             one of 15 actions
 joints_2.5d_image    (F, 17, 3)       truth in mm: pixels and depth in pixel scale, times the factor
 ==================== ================ =====================================================================
 
-``confidence`` and ``joint3d_image`` are not needed here: PoseMamba takes no confidence, and labels are for training.
+``joint3d_image`` is not needed here: it is for training.
 
 Source of the protocol: Walter0807/MotionBERT@20db205, ``lib/data/datareader_h36m.py`` and ``train.py``. Different here:
 
@@ -57,6 +58,7 @@ class H36M:
 
     Attributes:
         keypoints_px: (F, 17, 2) float64, H36M-17, pixels; the centre of the first pixel is (0, 0).
+        scores: (F, 17) in [0, 1]; None if the file has none.
         picture_sizes: (F, 2) width and height.
         sources: (F,) recording and camera.
         actions: (F,) action.
@@ -65,6 +67,7 @@ class H36M:
     """
 
     keypoints_px: np.ndarray
+    scores: np.ndarray | None
     picture_sizes: np.ndarray
     sources: np.ndarray
     actions: np.ndarray
@@ -91,6 +94,7 @@ def read_h36m(path: Path) -> H36M:
     known, index = np.unique(cameras, return_inverse=True)
     return H36M(
         keypoints_px=arrays.numbers("joint_2d", 17)[..., :2] - 0.5,
+        scores=arrays.numbers("confidence", 17).reshape(len(cameras), 17) if "confidence" in content["test"] else None,
         picture_sizes=np.array([PICTURE_SIZES[str(name)] for name in known])[index],
         sources=arrays.texts("source"),
         actions=arrays.texts("action"),
@@ -194,12 +198,16 @@ def lift_clips(
     the body, scaled as a whole: perspective is left in, which costs a lifter that gives metres some millimetres.)
 
     Raises:
-        ValueError: An output that is not finite, or normalized units of another normalization than "picture".
+        ValueError: An output that is not finite, normalized units of another normalization than "picture", or a
+            network that reads scores where the data has none.
     """
     if lifter.unit == "normalized" and lifter.normalization != "picture":
         raise ValueError(f"unit 'normalized' needs normalization 'picture', the lifter has {lifter.normalization!r}")
+    if lifter.channels == 3 and data.scores is None:
+        raise ValueError(f"{lifter.name} reads the scores of keypoints; the file lacks test/confidence")
+    scores = np.ones(data.keypoints_px.shape[:2]) if data.scores is None else data.scores
     sizes = data.picture_sizes[clips[:, 0]]
-    joints = lift_windows(lifter, data.keypoints_px[clips], sizes, use_flip, progress)
+    joints = lift_windows(lifter, data.keypoints_px[clips], scores[clips], sizes, use_flip, progress)
     if lifter.unit == "m":
         return joints
     # The published order comes to the same: back to pixels, times the factor, minus the pelvis.

@@ -21,7 +21,7 @@ Different from published evaluations, which lift every frame as the centre of a 
 - Our lifters give all frames of a window, so a sequence is lifted once, in overlapping windows that are cross-faded
   (``lifter.windows``), as the app does. Frames near the ends of a sequence see less padding than there.
 - Joints are brought to H36M-17 order, which lifters trained on Human3.6M know. Networks trained on 3DHP in the kit's
-  own order are not supported; none of PoseMamba is published.
+  own order are not supported.
 - Frames are taken as they come, without resampling to 50 frames per second: the file names no rate.
 - A lifter trained on Human3.6M cannot know the scale here, so every error is also given after one scale per sequence.
 
@@ -168,7 +168,9 @@ def lift_sequence(
     """
     plan = Windows(len(sequence.is_valid), lifter.window, int(lifter.window * OVERLAP))
     sizes = np.repeat([sequence.picture_size], len(plan.starts), axis=0)
-    windows = lift_windows(lifter, plan.split(sequence.keypoints_px), sizes, use_flip, progress)
+    keypoints_px = plan.split(sequence.keypoints_px)
+    certain = np.ones(keypoints_px.shape[:-1])  # true 2D
+    windows = lift_windows(lifter, keypoints_px, certain, sizes, use_flip, progress)
     joints = plan.merge(windows)
     if lifter.unit == "m":
         return joints

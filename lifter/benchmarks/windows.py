@@ -15,7 +15,12 @@ def no_progress(batches, total: int):
 
 
 def lift_windows(
-    lifter: Lifter, keypoints_px: np.ndarray, sizes: np.ndarray, use_flip: bool, progress: Progress = no_progress
+    lifter: Lifter,
+    keypoints_px: np.ndarray,
+    scores: np.ndarray,
+    sizes: np.ndarray,
+    use_flip: bool,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """Return joints (W, T, 17, 3) float64 in the lifter's unit and camera axes, the pelvis set to 0.
 
@@ -25,6 +30,7 @@ def lift_windows(
     Args:
         lifter: From ``lifter.load_lifter``; a field of view of 55 degrees is assumed where its normalization needs one.
         keypoints_px: (W, T, 17, 2) H36M-17, pixels; the centre of the first pixel is (0, 0).
+        scores: (W, T, 17) in [0, 1], for networks that read them.
         sizes: (W, 2) picture width and height.
         use_flip: Whether to average with the mirrored input.
         progress: Wraps the batches; gets them and their number.
@@ -38,6 +44,8 @@ def lift_windows(
     else:
         focal = size.amax(-1, keepdim=True) * normalize.focal_px(1, 1, normalize.DEFAULT_FOV_DEGREES)
         inputs, rotation = normalize.to_person((points + 0.5 - size / 2) / focal)
+    if lifter.channels == 3:
+        inputs = torch.cat([inputs, torch.from_numpy(scores)[..., None]], dim=-1)
     joints = (predict(lifter, inputs.float(), use_flip, progress).double() @ rotation[:, None]).numpy()
     if not np.isfinite(joints).all():
         raise ValueError(f"{lifter.name} gave numbers that are not finite; no mean of them would be one")

@@ -15,16 +15,16 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.inputs import NUM_JOINTS, check_keypoints
 from lifter.scan import cross_scan, grid_orders, resolve_backend
 from lifter.scan.depthwise import grid_conv
 
-NUM_JOINTS = 17
 NUM_STATES = 16
 NUM_DIRECTIONS = 4
 WINDOW = 243
@@ -50,8 +50,8 @@ class PoseMambaConfig:
     depth: int
     window: int = WINDOW
     drop_path: float = 0.2
-    channels: int = 2
-    fixed_length: bool = False
+    channels: ClassVar[int] = 2
+    fixed_length: ClassVar[bool] = False
 
 
 SMALL = PoseMambaConfig(width=64, depth=10)
@@ -179,12 +179,8 @@ class PoseMamba(nn.Module):
         Raises:
             ValueError: Wrong shape, or more frames than the window holds.
         """
-        T = keypoints.shape[1] if keypoints.ndim == 4 else 0
-        if keypoints.ndim != 4 or keypoints.shape[2:] != (NUM_JOINTS, 2):
-            raise ValueError(f"keypoints must have shape (B, T, 17, 2), got {tuple(keypoints.shape)}")
-        room = self.config.window - (first_frame if isinstance(first_frame, int) else 0)
-        if not 1 <= T <= room:
-            raise ValueError(f"a window holds 1 to {room} frames, got {T}; split longer clips first")
+        check_keypoints(keypoints, self.config, first_frame)
+        T = keypoints.shape[1]
         x = self.Spatial_patch_to_embedding(keypoints) + self.Spatial_pos_embed[:, None]
         for i, (spatial, temporal) in enumerate(zip(self.STEblocks, self.TTEblocks, strict=True)):
             x = self.Spatial_norm(spatial(x))
@@ -205,10 +201,7 @@ def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
         _, window, _ = state_dict["Temporal_pos_embed"].shape
         depth = len({int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks.")})
     except (KeyError, ValueError) as error:
-        keys = ", ".join(list(state_dict)[:3])
-        raise ValueError(
-            f"no PoseMamba weights: expected keys such as STEblocks.0.norm.weight, found {keys}"
-        ) from error
+        raise ValueError("no PoseMamba weights: expected keys such as STEblocks.0.norm.weight") from error
     return PoseMambaConfig(width=d, depth=depth, window=window)
 
 

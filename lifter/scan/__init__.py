@@ -68,6 +68,11 @@ def use_backend(model: nn.Module, backend: str) -> None:
             module.scan_backend = backend  # type: ignore[assignment]
 
 
+def has_scan(model: nn.Module) -> bool:
+    """Return whether there is any scan inside ``model``."""
+    return any(hasattr(module, "scan_backend") for module in model.modules())
+
+
 def describe(backend: str) -> str:
     """Return the backend's name with what it runs as, e.g. ``cpu (avx512)`` or ``triton (interpreted)``."""
     if backend == "cpu":
