@@ -302,23 +302,12 @@ def models() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from app.listing import lifter_tables
     from detectors.checkpoints import downloads
-    from lifter import checkpoints, create_model
 
-    entries = checkpoints.manifest()
-    table = Table(title="Lifters")
-    for column in ("name", "what", "parameters", "window", "weights", "validation mm (P1 / P2)", "licence of weights"):
-        table.add_column(column)
-    for name, spec in LIFTERS.items():
-        parameters = sum(p.numel() for p in create_model(name).parameters())
-        entry = entries.get(name)
-        scores = f"{entry['validation_mm']['noisy_p1']} / {entry['validation_mm']['noisy_p2']}" if entry else "-"
-        table.add_row(
-            name, spec.about, f"{parameters:,}", str(spec.window), "included" if entry else "bring your own", scores,
-            entry["licence"] if entry else "-",
-        )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    for table in lifter_tables():
+        console.print(table)
     table = Table(title="Detectors")
     for column in ("name", "what", "licence", "usable"):
         table.add_column(column)
