@@ -46,19 +46,49 @@ class LifterSpec:
     published: str = ""
 
 
-POSEMAMBA = "after Huang et al. 2024; code ours, weights interchangeable"
+POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
+HGMAMBA = "after Cui et al. 2025; code ours"
+MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
 LIFTERS = {
     "posemamba-s": LifterSpec(
-        "lifter.models.posemamba", "SMALL", 243, "PoseMamba-S, 20 blocks of width 64",
-        good_for="the default: whole windows at once, fast on a CPU", origin=POSEMAMBA, published="41.8 / -",
+        "lifter.models.posemamba", "SMALL", 243, "20 scan blocks of width 64",
+        good_for="the default: five seconds seen at once, fast on a CPU", origin=POSEMAMBA, published="41.8 / -",
     ),
     "posemamba-b": LifterSpec(
-        "lifter.models.posemamba", "BASE", 243, "PoseMamba-B, 20 blocks of width 128",
-        good_for="your own training", origin=POSEMAMBA, published="40.8 / -",
+        "lifter.models.posemamba", "BASE", 243, "20 scan blocks of width 128",
+        good_for="training of your own", origin=POSEMAMBA, published="40.8 / -",
     ),
     "posemamba-l": LifterSpec(
-        "lifter.models.posemamba", "LARGE", 243, "PoseMamba-L, 40 blocks of width 128",
-        good_for="published weights, a GPU", origin=POSEMAMBA, published="38.1 / -",
+        "lifter.models.posemamba", "LARGE", 243, "40 scan blocks of width 128",
+        good_for="published weights on a GPU", origin=POSEMAMBA, published="38.1 / -",
+    ),
+    "hgmamba-xs": LifterSpec(
+        "lifter.models.hgmamba", "XS", 27, "12 blocks of scans and hypergraphs, width 64", 3,
+        good_for="short clips, half a second of delay", origin=HGMAMBA, published="45.0 / 38.4",
+    ),
+    "hgmamba-s": LifterSpec(
+        "lifter.models.hgmamba", "SMALL", 81, "26 blocks of scans and hypergraphs, width 64", 3,
+        good_for="training of your own", origin=HGMAMBA, published="42.8 / 35.9",
+    ),
+    "hgmamba-b": LifterSpec(
+        "lifter.models.hgmamba", "BASE", 243, "16 blocks of scans and hypergraphs, width 128", 3,
+        good_for="training of your own on a GPU", origin=HGMAMBA, published="38.7 / 32.9",
+    ),
+    "motionagformer-xs": LifterSpec(
+        "lifter.models.motionagformer", "XS", 27, "12 blocks of attention and graphs, width 64", 3,
+        good_for="comparing scans with attention; short clips", origin=MOTIONAGFORMER, published="45.1 / 36.9",
+    ),
+    "motionagformer-s": LifterSpec(
+        "lifter.models.motionagformer", "SMALL", 81, "26 blocks of attention and graphs, width 64", 3,
+        good_for="published weights", origin=MOTIONAGFORMER, published="42.5 / 35.3",
+    ),
+    "motionagformer-b": LifterSpec(
+        "lifter.models.motionagformer", "BASE", 243, "16 blocks of attention and graphs, width 128", 3,
+        good_for="published weights on a GPU", origin=MOTIONAGFORMER, published="38.4 / 32.6",
+    ),
+    "motionagformer-l": LifterSpec(
+        "lifter.models.motionagformer", "LARGE", 243, "26 blocks of attention and graphs, width 128", 3,
+        good_for="published weights on a GPU", origin=MOTIONAGFORMER, published="38.4 / 32.5",
     ),
 }  # fmt: skip
 

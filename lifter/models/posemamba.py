@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
+from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
+from lifter.models.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
 from lifter.scan.depthwise import grid_conv
 
@@ -107,19 +108,6 @@ class CrossScan(nn.Module):
         return self.out_proj(self.out_norm(y).view(B, T, J, E) * F.silu(z))
 
 
-class MLP(nn.Module):
-    """Two linear layers with an exact GELU between them."""
-
-    def __init__(self, d: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(d, 2 * d)
-        self.fc2 = nn.Linear(2 * d, d)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (..., d) for x (..., d)."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     """Pre-norm residual block: scan branch, then MLP, both with stochastic depth per sample."""
 
@@ -128,27 +116,13 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(d, eps=1e-6)
         self.op = CrossScan(d)
         self.norm2 = nn.LayerNorm(d, eps=1e-6)
-        self.mlp = MLP(d)
+        self.mlp = MLP(d, ratio=2)
         self.drop_path = drop_path
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, J, d) for x (B, T, J, d)."""
-        x = x + self._drop(self.op(self.norm(x)))
-        return x + self._drop(self.mlp(self.norm2(x)))
-
-    def _drop(self, branch: Tensor) -> Tensor:
-        if not self.training or self.drop_path == 0:
-            return branch
-        keep = 1 - self.drop_path
-        mask = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(keep)
-        return branch * (mask / keep)
-
-
-def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
-    """Return ``count`` rows (1, count, d) of an embedding (1, rows, d), from row ``first``, an int or (1,) int64."""
-    if isinstance(first, int):
-        return embedding[:, first : first + count]
-    return embedding.index_select(1, first + torch.arange(count, device=embedding.device))
+        x = x + dropped(self.op(self.norm(x)), self.drop_path, self.training)
+        return x + dropped(self.mlp(self.norm2(x)), self.drop_path, self.training)
 
 
 class PoseMamba(nn.Module):
@@ -161,7 +135,7 @@ class PoseMamba(nn.Module):
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.window, d))
         self.Spatial_patch_to_embedding = nn.Linear(2, d)
-        drop = [config.drop_path * i / max(n - 1, 1) for i in range(n)]
+        drop = rising(config.drop_path, n)
         self.STEblocks = nn.ModuleList(Block(d, p) for p in drop)
         self.TTEblocks = nn.ModuleList(Block(d, p) for p in drop)
         self.Spatial_norm = nn.LayerNorm(d, eps=1e-6)
