@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.initial import decay_logs, step_biases
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
+from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
 from lifter.scan.depthwise import grid_conv
@@ -125,13 +125,6 @@ class Block(nn.Module):
         return x + dropped(self.mlp(self.norm2(x)), self.drop_path, self.training)
 
 
-def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
-    """Return ``count`` rows (1, count, d) of an embedding (1, rows, d), from row ``first``, an int or (1,) int64."""
-    if isinstance(first, int):
-        return embedding[:, first : first + count]
-    return embedding.index_select(1, first + torch.arange(count, device=embedding.device))
-
-
 class PoseMamba(nn.Module):
     """The whole network; ``forward`` maps (B, T, 17, 2) to (B, T, 17, 3) for 1 <= T <= window."""
 
@@ -178,11 +171,11 @@ def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
         ValueError: The keys are not those of a PoseMamba.
     """
     try:
-        _, _, d = state_dict["Spatial_pos_embed"].shape
+        _, d = state_dict["STEblocks.0.op.in_proj.weight"].shape  # no other network has this key
         _, window, _ = state_dict["Temporal_pos_embed"].shape
         depth = len({int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks.")})
     except (KeyError, ValueError) as error:
-        raise ValueError("no PoseMamba weights: expected keys such as STEblocks.0.norm.weight") from error
+        raise ValueError("no PoseMamba weights: expected keys such as STEblocks.0.op.in_proj.weight") from error
     return PoseMambaConfig(width=d, depth=depth, window=window)
 
 
