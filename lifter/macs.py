@@ -1,8 +1,8 @@
 """Multiply-accumulates of a network, by one counter for all: nothing is computed, only shapes pass through.
 
 Counted: matrix products, linear layers, convolutions and attention, by PyTorch's own counter (half of its operations),
-and scans by formula. Not counted: norms, activations, gates, sums, softmax, exponentials and the choice among
-neighbours' products. Published counts, made by other tools, leave out more: most see no attention, no graph, or no scan.
+and scans by formula. Not counted: norms, activations, gates, sums, softmax, exponentials, sorting. Published counts
+come from other tools and do not compare: 48.3 G per window for MotionAGFormer-B there, 56.6 G here.
 """
 
 from __future__ import annotations
