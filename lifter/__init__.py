@@ -49,6 +49,7 @@ class LifterSpec:
 POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
 HGMAMBA = "after Cui et al. 2025; code ours"
 MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
+MDTF = "after Zheng et al. 2025; code ours, two mistakes corrected"
 LIFTERS = {
     "posemamba-s": LifterSpec(
         "lifter.models.posemamba", "SMALL", 243, "20 scan blocks of width 64",
@@ -89,6 +90,14 @@ LIFTERS = {
     "motionagformer-l": LifterSpec(
         "lifter.models.motionagformer", "LARGE", 243, "26 blocks of attention and graphs, width 128", 3,
         good_for="published weights on a GPU", origin=MOTIONAGFORMER, published="38.4 / 32.5",
+    ),
+    "mdtf-tiny": LifterSpec(
+        "lifter.models.mdtf", "TINY", 243, "directions of bones first, then 16 scan blocks of width 64", 3,
+        good_for="the least memory and disk; fast on a CPU", origin=MDTF, published="41.7 / 34.8",
+    ),
+    "mdtf-large": LifterSpec(
+        "lifter.models.mdtf", "LARGE", 243, "directions of bones first, then 24 scan blocks of width 128", 3,
+        good_for="training of your own on a GPU", origin=MDTF, published="40.0 / 33.5",
     ),
 }  # fmt: skip
 

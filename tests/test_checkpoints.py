@@ -350,6 +350,7 @@ def test_a_file_that_claims_a_giant_network_is_refused_before_it_is_built(spatia
         "Spatial_pos_embed": torch.zeros(spatial),
         "Temporal_pos_embed": torch.zeros(temporal),
         f"STEblocks.{block}.norm.weight": torch.zeros(1),
+        "STEblocks.0.op.in_proj.weight": torch.zeros(1, *spatial[2:]),
     }
     save_weights(state, {}, tmp_path / "giant.safetensors")
     with pytest.raises(ValueError, match=r"weights (do not fit|of no known network)"):

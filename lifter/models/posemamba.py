@@ -168,11 +168,11 @@ def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
         ValueError: The keys are not those of a PoseMamba.
     """
     try:
-        _, _, d = state_dict["Spatial_pos_embed"].shape
+        _, d = state_dict["STEblocks.0.op.in_proj.weight"].shape  # no other network has this key
         _, window, _ = state_dict["Temporal_pos_embed"].shape
         depth = len({int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks.")})
     except (KeyError, ValueError) as error:
-        raise ValueError("no PoseMamba weights: expected keys such as STEblocks.0.norm.weight") from error
+        raise ValueError("no PoseMamba weights: expected keys such as STEblocks.0.op.in_proj.weight") from error
     return PoseMambaConfig(width=d, depth=depth, window=window)
 
 
