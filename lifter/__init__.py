@@ -50,6 +50,7 @@ POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
 HGMAMBA = "after Cui et al. 2025; code ours"
 MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
 MDTF = "after Zheng et al. 2025; code ours, two mistakes corrected"
+SSR_STF = "design after Xu et al. 2024, who published no code; details ours"
 LIFTERS = {
     "posemamba-s": LifterSpec(
         "lifter.models.posemamba", "SMALL", 243, "20 scan blocks of width 64",
@@ -98,6 +99,18 @@ LIFTERS = {
     "mdtf-large": LifterSpec(
         "lifter.models.mdtf", "LARGE", 243, "directions of bones first, then 24 scan blocks of width 128", 3,
         good_for="training of your own on a GPU", origin=MDTF, published="40.0 / 33.5",
+    ),
+    "ssr-stf-xs": LifterSpec(
+        "lifter.models.ssr_stf", "XS", 27, "12 blocks of local convolutions and attention, width 64", 3,
+        good_for="short clips of any length, no scan needed", origin=SSR_STF,
+    ),
+    "ssr-stf-s": LifterSpec(
+        "lifter.models.ssr_stf", "SMALL", 81, "26 blocks of local convolutions and attention, width 64", 3,
+        good_for="training of your own", origin=SSR_STF,
+    ),
+    "ssr-stf-b": LifterSpec(
+        "lifter.models.ssr_stf", "BASE", 243, "16 blocks of local convolutions and attention, width 128", 3,
+        good_for="training of your own on a GPU", origin=SSR_STF,
     ),
 }  # fmt: skip
 
