@@ -87,6 +87,9 @@ def run(
         list[str],
         typer.Option(help="Which weights the detector uses: a name of 'posemamba fetch' or a file; repeatable."),
     ] = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
+    detect_every: Annotated[
+        int, typer.Option(help="Look for people in every so many frames and move their boxes between (yolo-hrnet).")
+    ] = DEFAULTS.detect_every,
     lifter: Lifter = DEFAULTS.lifter,
     device: Device = DEFAULTS.device,
     backend: Backend = DEFAULTS.backend,
@@ -109,9 +112,9 @@ def run(
 ) -> None:
     """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
     options = usable_options(
-        detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device,
-        backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid, max_gap_s=max_gap,
-        min_track_s=min_track, people=people, has_overlay=overlay,
+        detector=detector.value, detector_weights=tuple(detector_weights), detect_every=detect_every, lifter=lifter,
+        device=device, backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid,
+        max_gap_s=max_gap, min_track_s=min_track, people=people, has_overlay=overlay,
     )  # fmt: skip
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
@@ -337,7 +340,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
     minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
     lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
-    schedule: Annotated[str, typer.Option(help="laptop, finish, full or published.")] = "laptop",
+    schedule: Annotated[str, typer.Option(help="laptop, full or published.")] = "laptop",
     start: Annotated[Path | None, typer.Option(help="Begin with the weights in this file.")] = None,
     normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
     device: Device = DEFAULTS.device,

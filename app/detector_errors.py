@@ -17,9 +17,9 @@ import numpy as np
 from rich.table import Table
 
 from app.pipeline import ready_detector
-from app.prefetch import prefetch
 from app.video import VideoReader
 from detectors.people import People
+from detectors.prefetch import prefetch
 from lifter.skeletons import COCO17
 from lifter.training.motion import read_npz
 

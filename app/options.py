@@ -19,6 +19,8 @@ class Options:
             are here: yolo-hrnet, yolo-pose, mediapipe.
         detector_weights: Names of ``posemamba fetch`` or files, one for every network of the detector; empty for the
             best ones fetched.
+        detect_every: People are looked for in every so many frames and their boxes moved between; keypoints are read in
+            all of them. For detectors that find boxes first (yolo-hrnet).
         lifter: Name in ``lifter.LIFTERS`` or path of a weights file.
         device: Where the lifter runs: auto (a CUDA GPU if the scan has a kernel for it, else the CPU), cpu, cuda, ...
         backend: Scan backend, one of BACKENDS.
@@ -34,6 +36,7 @@ class Options:
 
     detector: str = AUTO
     detector_weights: tuple[str, ...] = ()
+    detect_every: int = 1
     lifter: str = "posemamba-s"
     device: str = "auto"
     backend: str = "auto"
@@ -55,6 +58,7 @@ class Options:
             raise ValueError("detector-weights belong to one detector; name it with --detector")
         if self.height_m is not None:
             _check("height", self.height_m, 0.4, 2.8, "metres")
+        _check("detect-every", self.detect_every, 1, 30, "frames")
         _check("fov", self.fov_degrees, 10, 150, "degrees")
         _check("max-gap", self.max_gap_s, 0, 60, "seconds")
         _check("min-track-seconds", self.min_track_s, 0, 3600, "seconds")

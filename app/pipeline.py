@@ -16,13 +16,13 @@ import torch
 import lifter as lifters
 from app import __version__
 from app.options import Options
-from app.prefetch import prefetch
 from app.results import Pose3D, PoseResult, VideoInfo, stretches
 from app.selection import select_people
 from app.video import VideoReader
 from detectors import Detector, load_detector
 from detectors.footage import Footage
 from detectors.people import People, Track
+from detectors.prefetch import prefetch
 from detectors.tracking import build_tracks
 from lifter.lift import Lifter, Sequence2D, lift
 from lifter.skeletons import NOMINAL_HEIGHT_M, coco17_to_h36m17, with_rigid_bones
@@ -53,7 +53,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     """
     reader = VideoReader(path)
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector = ready_detector(options.detector, str(lifter.device), options.detector_weights)
+    detector = ready_detector(options.detector, str(lifter.device), options.detector_weights, options.detect_every)
     clock = Clock()
     footage = Footage()
     frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
@@ -73,9 +73,9 @@ def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
 
 
 @functools.lru_cache(maxsize=1)
-def ready_detector(name: str, device: str, weights: tuple[str, ...] = ()) -> Detector:
+def ready_detector(name: str, device: str, weights: tuple[str, ...] = (), detect_every: int = 1) -> Detector:
     """Return a loaded detector, the same one for every clip of a batch."""
-    return load_detector(name, weights, device)
+    return load_detector(name, weights, device, detect_every)
 
 
 def track_people(people: list[People], footage: Footage, info: VideoInfo, options: Options) -> list[Track]:

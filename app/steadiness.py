@@ -58,7 +58,9 @@ def assess_steadiness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[s
     for clip in clips:
         truth, keypoints, picture = simulate(clip, recipe, rng)
         info = video_of(len(truth), *picture)
-        (pose,) = lift_tracks(lifter, [certain_track(keypoints)], info, Options(has_rigid_bones=False))
+        (pose,) = lift_tracks(
+            lifter, [certain_track(keypoints[..., :2], keypoints[..., 2])], info, Options(has_rigid_bones=False)
+        )
         joints, true_joints = with_rigid_bones(pose.joints), metrics.root_relative(truth)
         runs.append((joints, info.timestamps_s))
         true_runs.append((true_joints, info.timestamps_s))
@@ -89,7 +91,7 @@ def assess_steadiness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[s
 
 
 def simulate(world: np.ndarray, recipe: Recipe, rng: Randomness) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Return camera joints (T, 17, 3) m, detected COCO-17 keypoints (T, 17, 2) px, and picture width and height."""
+    """Return camera joints (T, 17, 3) m, detected COCO-17 keypoints (T, 17, 3): x, y [px], score; picture size."""
     middle = world[len(world) // 2, 0]
     camera, focal, picture = film(torch.from_numpy(world - middle).float()[None], recipe, rng)
     coco = coco17_from_h36m17(camera)
@@ -105,8 +107,9 @@ def video_of(num_frames: int, width: int, height: int) -> VideoInfo:
     return VideoInfo(Path("simulated"), width, height, MOTION_FPS, num_frames, 0, times)
 
 
-def certain_track(keypoints: np.ndarray) -> Track:
-    """Return keypoints (T, 17, 2) px as the track of a person who is seen in every frame."""
+def certain_track(keypoints: np.ndarray, scores: np.ndarray | None = None) -> Track:
+    """Return keypoints (T, 17, 2) px as the track of a person seen in every frame; all scores (T, 17) 1 if left out."""
     count = len(keypoints)
     every = np.ones(count, bool)
-    return Track(0, np.arange(count), keypoints.astype(np.float32), np.ones((count, 17), np.float32), every, every)
+    scores = np.ones((count, 17)) if scores is None else scores
+    return Track(0, np.arange(count), keypoints.astype(np.float32), scores.astype(np.float32), every, every)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import math
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 import lifter as lifters
 from app.curves import draw_curves
 from lifter.checkpoints import read_weights, sha256_of
 from lifter.devices import resolve_device
 from lifter.lift import build_for
+from lifter.models import posemamba
 from lifter.normalize import NORMALIZATIONS
 from lifter.training.ablation import ABLATIONS, ablate
 from lifter.training.data import Recipe
 from lifter.training.motion import load_motion
-from lifter.training.train import SCHEDULES, train
+from lifter.training.schedules import SCHEDULES
+from lifter.training.train import train
 
 
 def train_lifter(
@@ -58,7 +63,7 @@ def train_lifter(
     errors = train(
         train_set,
         held_out,
-        lifters.create_model(lifter).config,  # type: ignore[arg-type]
+        untrained(lifter, SCHEDULES[schedule].drop_path),
         out,
         minutes=minutes,
         schedule=SCHEDULES[schedule],
@@ -77,17 +82,28 @@ def train_lifter(
 def ablate_recipe(
     motion: Path, out: Path, names: list[str] | None, minutes: float, device: str, report: Callable[[str], None]
 ) -> None:
-    """Run ``lifter.training.ablation`` on the small network; ValueError for an unknown run."""
+    """Run ``lifter.training.ablation`` on a small network of 3 block pairs; ValueError for an unknown run."""
     names = names or list(ABLATIONS)
     unknown = [name for name in names if name not in ABLATIONS]
     if unknown:
         raise ValueError(f"unknown run {unknown[0]!r}; choose among {', '.join(map(repr, ABLATIONS))}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    config = lifters.create_model("posemamba-s").config
+    small = replace(posemamba.SMALL, depth=3, drop_path=0.0)
     ablate(
         load_motion(motion, "train", report), load_motion(motion, "validation", report=lambda _: None),
-        config, out, minutes=minutes, device=str(resolve_device(device)), names=names, report=report,  # type: ignore[arg-type]
+        functools.partial(posemamba.build, small), out, minutes=minutes, device=str(resolve_device(device)),
+        names=names, report=report,
     )  # fmt: skip
+
+
+def untrained(lifter: str, drop_path: float) -> Callable[[], nn.Module]:
+    """Return what makes an untrained network of the registry, with that much stochastic depth if it has any."""
+    spec = lifters.lifter_spec(lifter)
+    module = importlib.import_module(spec.module)
+    config = getattr(module, spec.config)
+    if hasattr(config, "drop_path"):
+        config = replace(config, drop_path=drop_path)
+    return functools.partial(module.build, config)
 
 
 def starting_weights(path: Path, lifter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

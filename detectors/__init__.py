@@ -131,7 +131,9 @@ def resolve_detector(name: str) -> str:
     raise RuntimeError("no detector can run: " + ". ".join(f"{name}: {reason}" for name, reason in reasons.items()))
 
 
-def load_detector(name: str = AUTO, weights: Sequence[str | Path] = (), device: str = "cpu") -> Detector:
+def load_detector(
+    name: str = AUTO, weights: Sequence[str | Path] = (), device: str = "cpu", detect_every: int = 1
+) -> Detector:
     """Return a callable from RGB uint8 frames (H, W, 3) to one ``People`` per frame, streamed.
 
     Args:
@@ -139,9 +141,12 @@ def load_detector(name: str = AUTO, weights: Sequence[str | Path] = (), device: 
         weights: Names of downloads or files, one for every entry of ``DetectorSpec.weights``; empty for the best ones
             that are in the checkpoints folder.
         device: Where to run, for example ``"cpu"`` or ``"cuda:0"``; detectors that only know the CPU ignore it.
+        detect_every: Boxes are looked for in every so many frames, by detectors that have them, see
+            ``detectors.between``.
 
     Raises:
-        ValueError: Unknown ``name``, a wrong number of weights, or a file that holds others.
+        ValueError: Unknown ``name``, a wrong number of weights, a file that holds others, or ``detect_every`` for a
+            detector that sees people and keypoints at once.
         FileNotFoundError: No such weights.
         RuntimeError: A package or weights are missing, or have another hash; the message says what to do.
     """
@@ -159,4 +164,11 @@ def load_detector(name: str = AUTO, weights: Sequence[str | Path] = (), device: 
         raise RuntimeError(f"detector {name!r} cannot run: {reason}")
     paths = tuple(find_weights(each) for each in weights or filter(None, spec.found_weights()))
     detector: Detector = importlib.import_module(spec.module).build(paths, device)
+    if detect_every > 1:
+        if not hasattr(detector, "detect_every"):
+            raise ValueError(
+                f"detector {name!r} sees people and keypoints at once, it cannot find people in every {detect_every} "
+                "frames only; leave detect-every at 1 or use yolo-hrnet"
+            )
+        detector.detect_every = detect_every
     return detector

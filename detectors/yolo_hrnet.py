@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 import numpy as np
 
 from detectors import hrnet, yolo
+from detectors.between import Boxes, boxed_frames
 from detectors.people import People
+from detectors.prefetch import prefetch
 from detectors.topdown import PoseEstimator
 from detectors.weights import read_weights
+
+UNSEEN_SCORE = 0.25  # mean over a person's joints, in a box that was only supposed: nobody is there
 
 
 class YoloHRNet:
@@ -20,20 +25,36 @@ class YoloHRNet:
 
     Attributes:
         provenance: ``detector``, ``version`` of ultralytics, ``weights``: file name -> SHA-256, input of HRNet.
+        detect_every: YOLO looks at every so many frames, see ``detectors.between``; HRNet at all.
     """
 
     def __init__(self, find: yolo.Yolo, pose: PoseEstimator, provenance: dict[str, Any]) -> None:
         self.provenance = provenance
+        self.detect_every = 1
         self._find = find
         self._pose = pose
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
-        """Yield one People per RGB uint8 frame (H, W, 3); frames are streamed in small batches."""
-        for batch in yolo.batches(frames):
-            seen = self._find(batch)
-            poses = self._pose(batch, [people.boxes for people in seen])
-            for people, (keypoints, scores) in zip(seen, poses, strict=True):
-                yield People(people.boxes, people.scores, keypoints, scores)
+        """Yield one People per RGB uint8 frame (H, W, 3); frames are streamed in small batches.
+
+        Boxes of the next batch are looked for, in a thread, while keypoints of this one are read.
+        """
+        boxed = boxed_frames(yolo.batches(frames), self._boxes, self.detect_every)
+        for batch in prefetch(_grouped(boxed), ahead=1):
+            poses = self._pose([frame for frame, _ in batch], [people.boxes for _, people in batch])
+            for (_, people), (keypoints, scores) in zip(batch, poses, strict=True):
+                kept = people.is_look | (scores.mean(axis=1) >= UNSEEN_SCORE)  # (N,)
+                yield People(people.boxes[kept], people.scores[kept], keypoints[kept], scores[kept])
+
+    def _boxes(self, frames: list[np.ndarray]) -> list[Boxes]:
+        return [Boxes(seen.boxes, seen.scores) for seen in self._find(frames)]
+
+
+def _grouped(boxed: Iterable[tuple[np.ndarray, Boxes]]) -> Iterator[list[tuple[np.ndarray, Boxes]]]:
+    """Yield frames with their boxes in lists of ``yolo.FRAMES_PER_BATCH``."""
+    items = iter(boxed)
+    while batch := list(itertools.islice(items, yolo.FRAMES_PER_BATCH)):
+        yield batch
 
 
 def build(weights: Sequence[Path], device: str = "cpu") -> YoloHRNet:

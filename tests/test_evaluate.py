@@ -174,7 +174,7 @@ def test_simulated_keypoints_are_those_of_the_filmed_body(noise):
     for seed in range(5):
         camera, keypoints, (width, height) = simulate(waving(60), recipe, Randomness(seed))
         rays = camera[:, list(LIMB_JOINTS), :2] / camera[:, list(LIMB_JOINTS), 2:]
-        seen = keypoints[:, [COCO17.index(H36M17.names[j]) for j in LIMB_JOINTS]] + 0.5 - (width / 2, height / 2)
+        seen = keypoints[:, [COCO17.index(H36M17.names[j]) for j in LIMB_JOINTS], :2] + 0.5 - (width / 2, height / 2)
         focal = (rays * seen).sum() / (rays**2).sum()
         miss = np.linalg.norm(seen - focal * rays, axis=-1).mean()
         if noise is EXACT:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from app.prefetch import prefetch
+from detectors.prefetch import prefetch
 
 
 def names():

@@ -20,6 +20,7 @@ import torch
 from lifter import scan
 from lifter.models.posemamba import BASE, LARGE, SMALL, PoseMamba, PoseMambaConfig
 from lifter.scan import mamba_ssm, reference, torch_loop, triton_scan
+from lifter.scan.depthwise import grid_conv
 from lifter.scan.triton_scan import Cut
 from tests.test_scan import assert_agrees, cross, cross_inputs, error, selective, selective_inputs, with_gradients
 
@@ -91,6 +92,26 @@ def test_cross_scan_agrees_with_the_definition(grid, cut):
         lambda x: cross(reference.cross_scan, x, order),
         cross_inputs(*grid),
     )
+
+
+@numerical
+@pytest.mark.parametrize(
+    "grid", [(1, 1, 1, 4), (2, 5, 17, 70), (3, 40, 3, 16)], ids=str
+)  # batch, frames, joints, channels
+def test_the_grid_convolution_agrees_with_pytorchs(grid):
+    torch.manual_seed(0)
+    *_, E = grid
+    wide, weight, bias, dy = (torch.randn(s) for s in ((*grid[:3], 2 * E), (E, 1, 3, 3), (E,), grid))
+
+    def results(backend, device, dtype):
+        leaves = [x.to(device, dtype).requires_grad_() for x in (wide, weight, bias)]
+        y = grid_conv(leaves[0].chunk(2, dim=-1)[0], *leaves[1:], backend)  # every other half row is somebody else's
+        return [x.cpu() for x in (y.detach(), *torch.autograd.grad((y * dy.to(device, dtype)).sum(), leaves))]
+
+    for found, expected in zip(
+        results("triton", DEVICE, torch.float32), results("torch", "cpu", torch.float64), strict=True
+    ):
+        assert error(found, expected) < 1e-5  # float32; sums of weight gradients run over all tokens
 
 
 @numerical
@@ -258,9 +279,30 @@ def test_a_kernel_compiles_without_spilling(name, capability, E, R, tmp_path):
     assert used["STACK"] == 0  # where spilled registers would go
 
 
+@needs_triton
+@not_interpreted
+@pytest.mark.parametrize("name", ["convolve", "gradients"])
+def test_the_grid_convolution_compiles_for_a_gpu(name, tmp_path):
+    from triton import compile as compile_source
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from lifter.scan import triton_depthwise as kernels
+
+    kernel = getattr(kernels, name)
+    constants = {"has_silu": True, "rows": kernels.ROWS, "columns": kernels.COLUMNS, "blocks": kernels.BLOCKS}
+    constants = {argument: value for argument, value in constants.items() if argument in kernel.arg_names}
+    types = {**dict.fromkeys(("num_tokens", "T", "J", "row", "E"), "i32"), **dict.fromkeys(constants, "constexpr")}
+    signature = {argument: types.get(argument, "*fp32") for argument in kernel.arg_names}
+    source = ASTSource(kernel, signature, constants)
+    used = resources(compile_source(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"], tmp_path)
+    assert used["STACK"] == 0  # where spilled registers would go
+
+
 @not_interpreted
 def test_importing_the_door_loads_no_kernel(root):
-    code = "import sys, lifter.scan; print([m for m in sys.modules if m == 'triton' or m.endswith('triton_kernels')])"
+    kernels = "('triton', 'lifter.scan.triton_kernels', 'lifter.scan.triton_depthwise')"
+    code = f"import sys, lifter.models.posemamba; print([m for m in sys.modules if m in {kernels}])"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
 

@@ -14,7 +14,8 @@ import lifter as lifters
 from app.bench.measure import REPEATS, Stopwatch, backends, machine, milliseconds, rate
 from lifter import scan
 from lifter.training.losses import pose_loss
-from lifter.training.train import SCHEDULES
+from lifter.training.schedules import SCHEDULES
+from lifter.training.train import DECAY
 
 LOOPS = ("torch",)  # one step at a time: timed once; "reference" defines the scan and trains nothing
 
@@ -33,7 +34,8 @@ def training_step(name: str, backend: str, shape: Shape, device: torch.device) -
     scan.use_backend(model, backend)
     schedule = SCHEDULES["full"]
     for key, parameter in model.named_parameters():
-        parameter.requires_grad_(schedule.decays_learn or not key.endswith("A_logs"))
+        if DECAY.search(key) and not schedule.decays_learn:
+            parameter.requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
     keypoints = torch.rand(shape.windows, shape.frames, 17, 2, device=device) * 2 - 1
     joints = torch.randn(shape.windows, shape.frames, 17, 3, device=device)

@@ -10,10 +10,10 @@ from pathlib import Path
 from app.export.json import write_json
 from app.export.npz import write_npz
 from app.pipeline import Clock, Progress, silent
-from app.prefetch import prefetch
 from app.render import render_frames
 from app.results import PoseResult
 from app.video import VideoReader, write_video
+from detectors.prefetch import prefetch
 
 WRITERS: dict[str, Callable[[PoseResult, Path], None]] = {"json": write_json, "npz": write_npz}
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.initial import normal_
 from lifter.models.inputs import NUM_JOINTS
 
 # Row: a joint; entries: the joints it gathers from. As in the published code the list is one-sided where the limbs
@@ -39,7 +41,7 @@ class GraphMixer(nn.Module):
         self.V = nn.Linear(d, d)
         self.batch_norm = nn.BatchNorm1d(norm_size)
         for linear in (self.U, self.V):
-            nn.init.normal_(linear.weight, std=math.sqrt(2 / d))
+            normal_(linear.weight, math.sqrt(2 / d))
 
 
 class JointGraph(GraphMixer):
@@ -77,11 +79,11 @@ def over_joints(batch_norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
 
 def joint_adjacency() -> Tensor:
     """Return (17, 17) float32: 1 / sqrt(degree_i degree_j) where joint i gathers from joint j."""
-    adjacency = torch.zeros(NUM_JOINTS, NUM_JOINTS)
+    adjacency = np.zeros((NUM_JOINTS, NUM_JOINTS), np.float32)
     for row, neighbours in enumerate(JOINT_NEIGHBOURS):
         adjacency[row, list(neighbours)] = 1
     degree = adjacency.sum(1)
-    return adjacency / torch.sqrt(degree[:, None] * degree)
+    return torch.tensor(adjacency / np.sqrt(degree[:, None] * degree))
 
 
 @torch.no_grad()

@@ -25,13 +25,17 @@ class Config(Protocol):
         """Whether the network takes exactly ``window`` frames, no fewer."""
 
 
-def check_keypoints(keypoints: Tensor, config: Config, first_frame: int = 0) -> None:
-    """Raise ValueError unless ``keypoints`` are (B, T, 17, channels) with a number of frames that the network takes."""
+def check_keypoints(keypoints: Tensor, config: Config, first_frame: int | Tensor = 0) -> None:
+    """Raise ValueError unless ``keypoints`` are (B, T, 17, channels) with a number of frames that the network takes.
+
+    A ``first_frame`` that is a tensor is not looked at: that would wait for the GPU.
+    """
     shape, window = tuple(keypoints.shape), config.window
+    first = first_frame if isinstance(first_frame, int) else 0
     if len(shape) != 4 or shape[2:] != (NUM_JOINTS, config.channels):
         raise ValueError(f"keypoints must have shape (B, T, {NUM_JOINTS}, {config.channels}), got {shape}")
-    if config.fixed_length and (shape[1] != window or first_frame):
-        at = f" from frame {first_frame}" if first_frame else ""
+    if config.fixed_length and (shape[1] != window or first):
+        at = f" from frame {first}" if first else ""
         raise ValueError(f"a window holds exactly {window} frames, got {shape[1]}{at}; split or pad clips first")
-    if not 1 <= shape[1] <= window - first_frame:
-        raise ValueError(f"a window holds 1 to {window - first_frame} frames, got {shape[1]}; split longer clips first")
+    if not 1 <= shape[1] <= window - first:
+        raise ValueError(f"a window holds 1 to {window - first} frames, got {shape[1]}; split longer clips first")

@@ -104,7 +104,7 @@ class MotionAGFormer(nn.Module):
         self.rep_logit = nn.Sequential(OrderedDict(fc=nn.Linear(d, REPRESENTATION), act=nn.Tanh()))
         self.head = nn.Linear(REPRESENTATION, 3)
 
-    def forward(self, keypoints: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
         """Return joints (B, T, 17, 3) for normalized keypoints and scores (B, T, 17, 3), T the window.
 
         Args:

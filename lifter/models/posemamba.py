@@ -15,15 +15,17 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.initial import decay_logs, step_biases
 from lifter.models.inputs import NUM_JOINTS, check_keypoints
 from lifter.models.residual import MLP, dropped, rising
-from lifter.scan import cross_scan, grid_orders
+from lifter.scan import cross_scan, grid_orders, resolve_backend
+from lifter.scan.depthwise import grid_conv
 
 NUM_STATES = 16
 NUM_DIRECTIONS = 4
@@ -42,6 +44,8 @@ class PoseMambaConfig:
         depth: Pairs of (spatial, temporal) blocks.
         window: Most frames the temporal embedding has room for.
         drop_path: Largest stochastic depth, reached in the last pair.
+        channels: Numbers per keypoint: x and y.
+        fixed_length: Whether only windows of full length are taken.
     """
 
     width: int
@@ -70,11 +74,10 @@ class CrossScan(nn.Module):
     def __init__(self, d: int) -> None:
         super().__init__()
         E, R, N, K = 2 * d, math.ceil(d / 16), NUM_STATES, NUM_DIRECTIONS
-        self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * N, E).uniform_(-1, 1) / math.sqrt(E))
-        self.dt_projs_weight = nn.Parameter(torch.empty(K, E, R).uniform_(-1, 1) / math.sqrt(R))
-        step = torch.exp(torch.empty(K, E).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
-        self.dt_projs_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus of it is the step
-        self.A_logs = nn.Parameter(torch.log(torch.arange(1, N + 1).float()).repeat(K * E, 1))
+        self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * N, E).uniform_(-(E**-0.5), E**-0.5))
+        self.dt_projs_weight = nn.Parameter(torch.empty(K, E, R).uniform_(-(R**-0.5), R**-0.5))
+        self.dt_projs_bias = nn.Parameter(step_biases(K, E))
+        self.A_logs = nn.Parameter(decay_logs(K * E, N))
         self.Ds = nn.Parameter(torch.ones(K * E))
         self.out_norm = nn.LayerNorm(E)
         self.in_proj = nn.Linear(d, 2 * E, bias=False)
@@ -87,8 +90,8 @@ class CrossScan(nn.Module):
         B, T, J, _ = x.shape
         K, E, _ = self.dt_projs_weight.shape
         u, z = self.in_proj(x).chunk(2, dim=-1)  # (B, T, J, E) each
-        u = self.conv2d(u.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # kernel axes: time, joint index
-        u = F.silu(u).contiguous()
+        backend = resolve_backend(self.scan_backend, x.device)
+        u = grid_conv(u, self.conv2d.weight, cast(Tensor, self.conv2d.bias), backend)
         limbs = u + u[:, :, index_on(str(x.device), LIMB_SOURCE)]
         sources = [limbs.view(B, T * J, E), u.view(B, T * J, E)]
         projections = [source @ self.x_proj_weight[k::2].flatten(0, 1).T for k, source in enumerate(sources)]
@@ -100,7 +103,7 @@ class CrossScan(nn.Module):
             -torch.exp(self.A_logs).view(K, E, -1),
             self.Ds.view(K, E),
             grid_orders(T, J, str(x.device)),
-            backend=self.scan_backend,
+            backend=backend,
         )
         return self.out_proj(self.out_norm(y).view(B, T, J, E) * F.silu(z))
 
@@ -122,6 +125,13 @@ class Block(nn.Module):
         return x + dropped(self.mlp(self.norm2(x)), self.drop_path, self.training)
 
 
+def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
+    """Return ``count`` rows (1, count, d) of an embedding (1, rows, d), from row ``first``, an int or (1,) int64."""
+    if isinstance(first, int):
+        return embedding[:, first : first + count]
+    return embedding.index_select(1, first + torch.arange(count, device=embedding.device))
+
+
 class PoseMamba(nn.Module):
     """The whole network; ``forward`` maps (B, T, 17, 2) to (B, T, 17, 3) for 1 <= T <= window."""
 
@@ -139,13 +149,13 @@ class PoseMamba(nn.Module):
         self.Temporal_norm = nn.LayerNorm(d, eps=1e-6)
         self.head = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 3))
 
-    def forward(self, keypoints: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
         """Return joints (B, T, 17, 3) for normalized keypoints (B, T, 17, 2).
 
         Args:
             keypoints: H36M-17 points in the normalization that the weights were trained with.
             first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so
-                that every row learns.
+                that every row learns. An int64 tensor (1,) is not checked: that would wait for the GPU.
 
         Raises:
             ValueError: Wrong shape, or more frames than the window holds.
@@ -156,7 +166,7 @@ class PoseMamba(nn.Module):
         for i, (spatial, temporal) in enumerate(zip(self.STEblocks, self.TTEblocks, strict=True)):
             x = self.Spatial_norm(spatial(x))
             if i == 0:
-                x = x + self.Temporal_pos_embed[:, first_frame : first_frame + T, None]
+                x = x + rows_from(self.Temporal_pos_embed, first_frame, T)[:, :, None]
             x = self.Temporal_norm(temporal(x))
         return self.head(x)
 

@@ -9,18 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from lifter.checkpoints import read_weights
-from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.data import Recipe
 from lifter.training.evaluate import validate
 from lifter.training.losses import LossWeights
 from lifter.training.motion import MotionLibrary
-from lifter.training.train import SCHEDULES, Schedule, Stage, train
+from lifter.training.schedules import SCHEDULES, Schedule, Stage
+from lifter.training.train import train
 
 FRAMES = 81  # of the windows that are scored: short runs have not learned to use longer ones
 COLUMNS = ("name", "minutes", "start", "clean_p1", "clean_p2", "noisy_p1", "noisy_p2", "note")
-# Depth of the network and the same batches for all.
-BASE = replace(SCHEDULES["laptop"], stages=(Stage(1.0, 3, ((10, 27), (3, 81)), False),))
+BASE = replace(SCHEDULES["laptop"], stages=(Stage(1.0, ((10, 27), (3, 81))),))  # the same batches for all
 # name: (schedule, recipe, note)
 ABLATIONS: dict[str, tuple[Schedule, Recipe, str]] = {
     "as shipped": (BASE, Recipe(), "Muon and AdamW"),
@@ -34,22 +35,23 @@ ABLATIONS: dict[str, tuple[Schedule, Recipe, str]] = {
 
 
 def ablate(
-    library: MotionLibrary, held_out: MotionLibrary, config: PoseMambaConfig, out: Path, *, minutes: float, device: str,
-    names: list[str], seed: int = 0, report: Callable[[str], None] = lambda line: None,
+    library: MotionLibrary, held_out: MotionLibrary, build: Callable[[], nn.Module], out: Path, *, minutes: float,
+    device: str, names: list[str], seed: int = 0, report: Callable[[str], None] = lambda line: None,
 ) -> None:  # fmt: skip
     """Train ``names`` of ``ABLATIONS`` for ``minutes`` each and write a row per run to the CSV ``out``.
 
-    Minutes are of processor time on a CPU, so that runs on a busy machine stay comparable. Rows of the same name are
-    replaced. All runs are scored with the recipe as shipped, in each run's own normalization.
+    ``build`` returns the untrained network. Minutes are of processor time on a CPU, so that runs on a busy machine stay
+    comparable. Rows of the same name are replaced. All runs are scored with the recipe as shipped, in each run's own
+    normalization.
     """
     clock = time.process_time if device == "cpu" else time.perf_counter
     for name in names:
         schedule, recipe, note = ABLATIONS[name]
         with tempfile.TemporaryDirectory() as folder:
-            train(library, held_out, config, Path(folder), minutes=minutes, schedule=schedule, recipe=recipe,
+            train(library, held_out, build, Path(folder), minutes=minutes, schedule=schedule, recipe=recipe,
                   device=device, seed=seed, clock=clock)  # fmt: skip
             tensors = read_weights(Path(folder) / "weights.safetensors").tensors
-        model = PoseMamba(config).to(device).eval()
+        model = build().to(device).eval()
         model.load_state_dict(tensors)
         scored = replace(Recipe(), normalization=recipe.normalization)
         errors = validate(model, held_out.to(device), scored, windows=96, frames=FRAMES)

@@ -28,6 +28,7 @@ OFFSET_UP = {"nose": 0.008, "shoulder": 0.023, "elbow": 0.005, "hip": 0.003, "kn
 # ... then how much its errors spread, over those of the trunk: joints that can be seen, and joints behind the body.
 SPREAD = {"nose": (0.9, 1.6), "eye": (0.8, 1.5), "ear": (0.8, 1.2), "shoulder": (0.9, 1.6), "elbow": (1.1, 2.4),
           "wrist": (1.2, 3.4), "hip": (1.1, 1.7), "knee": (1.1, 2.6), "ankle": (1.1, 3.2)}  # fmt: skip
+HIDDEN_LOSS, BURST_LOSS = 0.6, 0.5  # of the score of a hidden joint, and of one that jumps
 # Body parts that hide what is behind them: (from, to, radius in metres).
 CAPSULES = (
     ("pelvis", "thorax", 0.13), ("thorax", "head", 0.10),
@@ -82,17 +83,23 @@ class Recipe:
     dropout: float = 0.1  # everything missing for some frames
     low_rate: float = 0.6  # filmed at 10 to 60 fps instead of 50
     short: float = 0.2  # the clip ends within the window, whose rest repeats its last frame as at inference
+    unscored: float = 0.25  # the detector says nothing of its certainty: all scores are 1
     normalization: str = "person"
 
 
 CLEAN: dict[str, Any] = {"exact": 0.0, "offset": (0.0, 0.0), "joint_bias": 0.0, "slow_jitter": (0.0, 0.0),
          "white_jitter": (0.0, 0.0), "half_hidden": 0.0, "burst": 0.0, "swap": 0.0, "dropout": 0.0, "low_rate": 0.0,
-         "short": 0.0}  # fmt: skip
+         "short": 0.0, "unscored": 1.0}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch: ``inputs`` (B, T, 17, 2) normalized, ``joints`` (B, T, 17, 3) metres, pelvis at the origin."""
+    """One batch.
+
+    Attributes:
+        inputs: (B, T, 17, 3) normalized x and y, and the score in [0, 1]; a network takes as many as it has channels.
+        joints: (B, T, 17, 3) metres, pelvis at the origin.
+    """
 
     inputs: Tensor
     joints: Tensor
@@ -137,18 +144,20 @@ def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Recipe, 
     camera, focal, picture = film(world, recipe, rng)  # (B, T, 17, 3), (B,), (B, 2)
     coco = coco17_from_h36m17(camera)
     pixels = focal[:, None, None, None] * coco[..., :2] / coco[..., 2:] + picture[:, None, None] / 2 - 0.5
-    detected = detect(pixels, hidden_joints(camera), recipe, rng)
+    detected = detect(pixels, hidden_joints(camera), recipe, rng)  # (B, T, 17, 3)
     points, joints = _cut_short(coco17_to_h36m17(detected), camera - camera[:, :, :1], recipe, rng)
+    points, scores = points.split((2, 1), dim=-1)
     if recipe.normalization == "picture":
-        return Batch(normalize.to_picture(points, *(x[:, None, None] for x in picture.unbind(-1))), joints)
+        inputs = normalize.to_picture(points, *(x[:, None, None] for x in picture.unbind(-1)))
+        return Batch(torch.cat([inputs, scores], dim=-1), joints)
     assumed = picture.amax(-1) / 2 / math.tan(math.radians(normalize.DEFAULT_FOV_DEGREES) / 2)
     rays = (points + 0.5 - picture[:, None, None] / 2) / assumed[:, None, None, None]
     inputs, rotation = normalize.to_person(rays)
-    return Batch(inputs, joints @ rotation[:, None].mT)
+    return Batch(torch.cat([inputs, scores], dim=-1), joints @ rotation[:, None].mT)
 
 
 def _cut_short(points: Tensor, joints: Tensor, recipe: Recipe, rng: Randomness) -> tuple[Tensor, Tensor]:
-    """Return both (B, T, 17, .) with the last frame of a clip that ends within the window repeated to its end."""
+    """Return both (B, T, 17, 3) with the last frame of a clip that ends within the window repeated to its end."""
     count, frames = points.shape[:2]
     last = torch.where(rng.happens(recipe.short, count), rng.integers(0, frames, count), frames - 1)
     kept = torch.minimum(torch.arange(frames, device=rng.device), last[:, None])
@@ -313,11 +322,11 @@ def _of_parts(values: dict[str, Any], missing: Any) -> list[Any]:
 
 
 def detect(pixels: Tensor, hidden: Tensor, recipe: Recipe, rng: Randomness) -> Tensor:
-    """Return keypoints (B, T, 17, 2) px as a detector gives them: biased, jittery, sometimes swapped or missing.
+    """Return keypoints (B, T, 17, 3) as a detector gives them, x and y in px and a score: biased, jittery, swapped.
 
     Args:
         pixels: (B, T, 17, 2) true COCO-17 points.
-        hidden: (B, T, 17) bool, points that cannot be seen; their errors are larger.
+        hidden: (B, T, 17) bool, points that cannot be seen; their errors are larger and their scores low.
         recipe: How much of everything.
         rng: Random draws.
     """
@@ -334,6 +343,8 @@ def detect(pixels: Tensor, hidden: Tensor, recipe: Recipe, rng: Randomness) -> T
     noisy = pixels + size * (spread * (bias + slow + white) + _offset(pixels, recipe, rng))
     bursts = _spans(rng, count, frames, 17, recipe.burst, 3, 20)[..., None]
     noisy = noisy + size * recipe.burst_size * rng.normal(count, 1, 17, 2) * bursts
+    scores = (1 - HIDDEN_LOSS * share[..., None]) * (1 - BURST_LOSS * bursts)
+    noisy = torch.cat([noisy, scores], dim=-1)  # (B, T, 17, 3)
     for part in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
         swapped = _spans(rng, count, frames, 1, recipe.swap, 2, 15)[..., None]
         order = list(range(17))
@@ -341,9 +352,13 @@ def detect(pixels: Tensor, hidden: Tensor, recipe: Recipe, rng: Randomness) -> T
             left, right = COCO17.index(f"left_{name}"), COCO17.index(f"right_{name}")
             order[left], order[right] = right, left
         noisy = torch.where(swapped, noisy[:, :, order], noisy)
-    noisy = _bridge(noisy, _spans(rng, count, frames, 1, recipe.dropout, 2, 12)[..., 0])
-    noisy = torch.where(rng.happens(recipe.exact, count)[:, None, None, None], pixels, noisy)
-    return _film_slower(noisy, recipe, rng)
+    missing = _spans(rng, count, frames, 1, recipe.dropout, 2, 12)[..., 0]
+    noisy = _bridge(noisy, missing) * torch.where(missing[..., None, None], noisy.new_tensor([1, 1, 0]), 1)
+    truth = torch.nn.functional.pad(pixels, (0, 1), value=1.0)
+    noisy = torch.where(rng.happens(recipe.exact, count)[:, None, None, None], truth, noisy)
+    noisy = _film_slower(noisy, recipe, rng)
+    is_unscored = rng.happens(recipe.unscored, count)[:, None, None]
+    return torch.cat([noisy[..., :2], torch.where(is_unscored, 1.0, noisy[..., 2])[..., None]], dim=-1)
 
 
 def _half_hidden(count: int, recipe: Recipe, rng: Randomness) -> Tensor:
@@ -381,7 +396,7 @@ def _spans(rng: Randomness, count: int, frames: int, joints: int, chance: float,
 
 
 def _bridge(keypoints: Tensor, missing: Tensor) -> Tensor:
-    """Return keypoints (B, T, 17, 2) with the one missing span of each window (B, T) bool interpolated linearly."""
+    """Return keypoints (B, T, 17, 3) with the one missing span of each window (B, T) bool interpolated linearly."""
     frames = keypoints.shape[1]
     missing = missing & ~missing.all(1, keepdim=True)  # a whole window has nothing to be bridged from
     time = torch.arange(frames, device=keypoints.device).expand_as(missing)

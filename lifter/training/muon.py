@@ -40,29 +40,36 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        by_shape = defaultdict(list)
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    update = self._averaged(parameter, group["momentum"])
-                    by_shape[tuple(sorted(update.shape[1:]))].append((group, parameter, update))
-        for items in by_shape.values():
-            wide = [update if update.shape[1] <= update.shape[2] else update.mT for _, _, update in items]
-            updates = orthogonal(torch.cat(wide)).split([len(x) for x in wide])
-            for (group, parameter, update), result in zip(items, updates, strict=True):
-                turned = result if update.shape[1] <= update.shape[2] else result.mT
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                rate = group["lr"] * RMS * max(update.shape[1:]) ** 0.5
-                parameter.add_(turned.reshape(parameter.shape), alpha=-rate)
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            averages = self._averaged(parameters, group["momentum"])
+            by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+            for index, average in enumerate(averages):
+                by_shape[tuple(sorted(average.shape[1:]))].append(index)
+            updates: list[Tensor] = [torch.empty(0)] * len(averages)
+            for indices in by_shape.values():
+                stacks = [averages[i] if averages[i].shape[1] <= averages[i].shape[2] else averages[i].mT
+                          for i in indices]  # fmt: skip
+                results = orthogonal(torch.cat(stacks)).split([len(stack) for stack in stacks])
+                for i, stack, result in zip(indices, stacks, results, strict=True):
+                    turned = result if stack.shape == averages[i].shape else result.mT
+                    updates[i] = turned.reshape(parameters[i].shape)
+            sizes = [-group["lr"] * RMS * max(average.shape[1:]) ** 0.5 for average in averages]
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(parameters, torch._foreach_mul(updates, sizes))
 
-    def _averaged(self, parameter: Tensor, momentum: float) -> Tensor:
-        """Return the Nesterov momentum of a parameter as a stack (k, m, n)."""
-        gradient, state = parameter.grad, self.state[parameter]
-        assert gradient is not None  # step() asks for those that have one
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - momentum)
-        return torch.lerp(gradient, state["momentum"], momentum).reshape(-1, *parameter.shape[-2:])
+    def _averaged(self, parameters: list[Tensor], momentum: float) -> list[Tensor]:
+        """Return the Nesterov momentum of every parameter as a stack (k, m, n)."""
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+        averages = torch._foreach_lerp(gradients, momenta, momentum)
+        return [x.reshape(-1, *x.shape[-2:]) for x in averages]
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

@@ -1,0 +1,102 @@
+"""Training schedules: batch shapes over time, learning rates and loss weights; everything but the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lifter.training.losses import LossWeights
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Part of a training run.
+
+    Attributes:
+        until: Fraction of the budget at which the stage ends.
+        shapes: (windows, frames) of the batches whose mean gradient makes a step: short windows for variety, long
+            ones because that is what inference uses.
+    """
+
+    until: float
+    shapes: tuple[tuple[int, int], ...]
+
+    def shapes_for(self, config: Any) -> tuple[tuple[int, int], ...]:
+        """Return the shapes for a network: as many frames in all, in windows that it takes.
+
+        A network of fixed length gets its own window throughout, others none longer than it.
+        """
+        windows: dict[int, float] = {}
+        for count, frames in self.shapes:
+            length = config.window if config.fixed_length else min(frames, config.window)
+            windows[length] = windows.get(length, 0) + count * frames / length
+        return tuple((max(1, round(count)), frames) for frames, count in sorted(windows.items()))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A training recipe but for the data: stages, optimizers and loss.
+
+    Attributes:
+        stages: What is trained when.
+        learning_rate: Of AdamW.
+        muon_rate: Learning rate of Muon for the matrices inside the blocks; 0 leaves all to AdamW.
+        weight_decay: Decoupled, for all.
+        ema: Share of the old value that the averaged weights keep per step.
+        drop_path: Largest stochastic depth, for networks that have it.
+        decays_learn: False keeps A = -(1 ... 16), for which the compiled scan needs one exponential instead of 16.
+        loss: Weights of the loss terms.
+    """
+
+    stages: tuple[Stage, ...]
+    learning_rate: float
+    muon_rate: float
+    weight_decay: float
+    ema: float
+    drop_path: float
+    decays_learn: bool
+    loss: LossWeights
+
+
+OUR_LOSS = LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0)
+SCHEDULES = {
+    # Two cores: some 500 frames a step.
+    "laptop": Schedule(
+        stages=(
+            Stage(0.75, ((10, 27), (3, 81))),
+            Stage(1.00, ((3, 81), (1, 243))),
+        ),
+        learning_rate=2e-3,
+        muon_rate=1e-2,
+        weight_decay=0.01,
+        ema=0.998,
+        drop_path=0.0,
+        decays_learn=False,
+        loss=OUR_LOSS,
+    ),
+    # A GPU: some 8000 frames a step.
+    "full": Schedule(
+        stages=(
+            Stage(0.70, ((128, 27), (24, 81), (10, 243))),
+            Stage(1.00, ((32, 81), (20, 243))),
+        ),
+        learning_rate=2e-3,
+        muon_rate=1e-2,
+        weight_decay=0.01,
+        ema=0.999,
+        drop_path=0.1,
+        decays_learn=False,
+        loss=OUR_LOSS,
+    ),
+    # The paper's code.
+    "published": Schedule(
+        stages=(Stage(1.00, ((4, 243),)),),
+        learning_rate=2e-4,
+        muon_rate=0.0,
+        weight_decay=0.01,
+        ema=0.0,
+        drop_path=0.2,
+        decays_learn=True,
+        loss=LossWeights(),
+    ),
+}
