@@ -377,6 +377,7 @@ def test_first_frame_moves_the_temporal_embedding(recipe):
         moved.Temporal_pos_embed.copy_(model.Temporal_pos_embed.roll(-100, dims=1))
     x = keypoints(9)
     assert torch.equal(model(x, first_frame=100), moved(x))
+    assert torch.equal(model(x, first_frame=torch.tensor([100])), moved(x))
     with pytest.raises(ValueError, match="a window holds 1 to 8 frames, got 9"):
         model(x, first_frame=235)
 

@@ -178,7 +178,7 @@ class SSRSTF(nn.Module):
         self.rep_logit = nn.Sequential(OrderedDict(fc=nn.Linear(d, REPRESENTATION), act=nn.Tanh()))
         self.head = nn.Linear(REPRESENTATION, 3)
 
-    def forward(self, keypoints: Tensor, first_frame: int = 0) -> Tensor:
+    def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
         """Return joints (B, T, 17, 3) for normalized keypoints (B, T, 17, 3).
 
         Args:
@@ -190,11 +190,11 @@ class SSRSTF(nn.Module):
         """
         check_keypoints(keypoints, self.config, first_frame)
         x = self.joints_embed(keypoints) + self.pos_embed
-        x = x[:, :, index_on(str(x.device), IN_CHAINS)]
+        x = x.index_select(2, index_on(str(x.device), IN_CHAINS))
         for layer in self.layers:
             x = layer(x)
         y = self.head(self.rep_logit(self.norm(x)))
-        return y[:, :, index_on(str(x.device), IN_ORDER)]
+        return y.index_select(2, index_on(str(x.device), IN_ORDER))
 
 
 def config_of(state_dict: dict[str, Tensor]) -> SSRSTFConfig:
