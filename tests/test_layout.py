@@ -45,8 +45,8 @@ def test_the_command_line_imports_no_torch(root):
 
 
 def test_loading_a_lifter_imports_no_compiler(root):
-    # shapes are compared before memory is taken; done carelessly that imports torch._dynamo, which takes longer than all
-    # the rest of the start
+    # shapes are compared before memory is taken; done carelessly that imports torch._dynamo, which takes longer than
+    # all the rest of the start
     code = """
 import sys, torch
 from lifter import LIFTERS, create_model

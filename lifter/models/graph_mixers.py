@@ -11,6 +11,7 @@ WACV 2024 / TaatiTeam/MotionAGFormer@4756fd1. Different from it: how near-ties b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 
@@ -106,7 +107,7 @@ def nearest_frames(x: Tensor) -> Tensor:
     """
     T = x.shape[1]
     k = min(NUM_NEAREST, T)
-    with torch.autocast(x.device.type, enabled=False):
+    with exactly(x.device):
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         products = exact @ exact.mT  # (N, T, T)
     largest = products.topk(k, dim=-1).values
@@ -114,6 +115,13 @@ def nearest_frames(x: Tensor) -> Tensor:
     rank = torch.where(products > threshold + margin, 3.0 * T, nearness(T, str(x.device)))  # beyond doubt, or a tie ...
     rank = torch.where(products < threshold - margin, 0.0, rank)  # ... or out of the question
     return (rank >= rank.topk(k, dim=-1).values[..., -1:]).to(x.dtype) / k
+
+
+def exactly(device: torch.device) -> contextlib.AbstractContextManager:
+    """Return a context without autocast: in bfloat16 hundreds of frames would be equally near."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 @functools.lru_cache(maxsize=16)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 NUM_JOINTS = 17
@@ -39,3 +40,10 @@ def check_keypoints(keypoints: Tensor, config: Config, first_frame: int | Tensor
         raise ValueError(f"a window holds exactly {window} frames, got {shape[1]}{at}; split or pad clips first")
     if not 1 <= shape[1] <= window - first:
         raise ValueError(f"a window holds 1 to {window - first} frames, got {shape[1]}; split longer clips first")
+
+
+def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
+    """Return ``count`` rows (1, count, d) of an embedding (1, rows, d), from row ``first``, an int or (1,) int64."""
+    if isinstance(first, int):
+        return embedding[:, first : first + count]
+    return embedding.index_select(1, first + torch.arange(count, device=embedding.device))

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from lifter.models.bimamba import BiMamba
 from lifter.models.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
 from lifter.models.initial import normal_
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
-from lifter.models.posemamba import rows_from
+from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.residual import MLP, Fusion, dropped, rising
 from lifter.skeletons import H36M17
 

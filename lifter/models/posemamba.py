@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.initial import decay_logs, step_biases
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
+from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
 from lifter.scan.depthwise import grid_conv
@@ -123,13 +123,6 @@ class Block(nn.Module):
         """Return (B, T, J, d) for x (B, T, J, d)."""
         x = x + dropped(self.op(self.norm(x)), self.drop_path, self.training)
         return x + dropped(self.mlp(self.norm2(x)), self.drop_path, self.training)
-
-
-def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
-    """Return ``count`` rows (1, count, d) of an embedding (1, rows, d), from row ``first``, an int or (1,) int64."""
-    if isinstance(first, int):
-        return embedding[:, first : first + count]
-    return embedding.index_select(1, first + torch.arange(count, device=embedding.device))
 
 
 class PoseMamba(nn.Module):

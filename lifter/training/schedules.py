@@ -74,17 +74,17 @@ SCHEDULES = {
         decays_learn=False,
         loss=OUR_LOSS,
     ),
-    # A GPU: some 8000 frames a step.
+    # A GPU: some 4000 frames a step.
     "full": Schedule(
         stages=(
-            Stage(0.70, ((128, 27), (24, 81), (10, 243))),
-            Stage(1.00, ((32, 81), (20, 243))),
+            Stage(0.70, ((64, 27), (12, 81), (5, 243))),
+            Stage(1.00, ((16, 81), (10, 243))),
         ),
         learning_rate=2e-3,
         muon_rate=1e-2,
         weight_decay=0.01,
         ema=0.999,
-        drop_path=0.1,
+        drop_path=0.0,
         decays_learn=False,
         loss=OUR_LOSS,
     ),
