@@ -302,23 +302,12 @@ def models() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from app.listing import lifter_tables
     from detectors.checkpoints import downloads
-    from lifter import checkpoints, create_model
 
-    entries = checkpoints.manifest()
-    table = Table(title="Lifters")
-    for column in ("name", "what", "parameters", "window", "weights", "validation mm (P1 / P2)", "licence of weights"):
-        table.add_column(column)
-    for name, spec in LIFTERS.items():
-        parameters = sum(p.numel() for p in create_model(name).parameters())
-        entry = entries.get(name)
-        scores = f"{entry['validation_mm']['noisy_p1']} / {entry['validation_mm']['noisy_p2']}" if entry else "-"
-        table.add_row(
-            name, spec.about, f"{parameters:,}", str(spec.window), "included" if entry else "bring your own", scores,
-            entry["licence"] if entry else "-",
-        )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    for table in lifter_tables():
+        console.print(table)
     table = Table(title="Detectors")
     for column in ("name", "what", "licence", "usable"):
         table.add_column(column)
@@ -424,18 +413,27 @@ def evaluate(
 @bench.command("lifter")
 def bench_lifter(
     lifters: Annotated[
-        list[str] | None, typer.Argument(help="Lifters; default posemamba-s on the CPU, all on a GPU.")
+        list[str] | None, typer.Argument(help="Lifters; default posemamba-s on the CPU, all PoseMambas on a GPU.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="One table of all lifters: size, work, time per frame, gain by the scan.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads (CPU only).")] = 1,
-    reference: Annotated[bool, typer.Option(help="Also time the plain loop (slow; CPU only).")] = True,
+    reference: Annotated[
+        bool,
+        typer.Option(help="Also time the plain loop (slow; CPU only). With --all: else PyTorch's loop is the plain."),
+    ] = True,
 ) -> None:
-    """Time the network on windows of 243 frames and a training step per scan backend, in one run."""
+    """Time networks per scan backend, forward and a training step, in one run; or all of them in one table (--all)."""
     from lifter import lifter_spec
 
     for name in lifters or []:
         lifter_spec(name)
-    if device == "cpu":
+    tables: Iterable[Any]
+    if everything:
+        tables = [comparison_table(lifters or list(LIFTERS), device, threads, "reference" if reference else "torch")]
+    elif device == "cpu":
         from app.bench import cpu
 
         tables = cpu.tables(lifters or [DEFAULTS.lifter], threads, reference, note)
@@ -445,14 +443,35 @@ def bench_lifter(
         print_table(table)
 
 
-def gpu_tables(lifters: list[str] | None, device: str) -> Iterator[Any]:
-    """Return the tables of ``app.bench.gpu``; without such a GPU say so and exit with code 2."""
+def comparison_table(lifters: list[str], device: str, threads: int, plain: str) -> Any:
+    """Return the table of ``app.bench.comparison``."""
+    if device != "cpu":
+        require_cuda(device)
+    import torch
+
+    from app.bench import comparison, measure
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return comparison.table(lifters, plain, measure.Stopwatch(torch.device(device), note))
+    finally:
+        torch.set_num_threads(before)
+
+
+def require_cuda(device: str) -> None:
+    """Say why ``device`` is no usable CUDA device, if it is none, and exit with code 2."""
     from lifter.devices import why_not_cuda
 
     reason = why_not_cuda(device) if device.startswith("cuda") else "it is no CUDA device; choose cpu or cuda"
     if reason:
         fail(f"device {device!r} was asked for, but {reason}")
         raise typer.Exit(2)
+
+
+def gpu_tables(lifters: list[str] | None, device: str) -> Iterator[Any]:
+    """Return the tables of ``app.bench.gpu``; without such a GPU say so and exit with code 2."""
+    require_cuda(device)
     import torch
 
     from app.bench import exactness, gpu, measure

@@ -1,5 +1,6 @@
 """The benchmarks on tiny networks and on the CPU: what a rented GPU runs is run here first."""
 
+import math
 import types
 from pathlib import Path
 
@@ -7,14 +8,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from app.bench import cpu, exactness, floor, gpu, throughput, training
+from app.bench import comparison, cpu, exactness, floor, gpu, throughput, training
 from app.bench.measure import Stopwatch, backends, machine, median_seconds, milliseconds, rate, ratio
 from app.bench.throughput import Throughput
 from app.bench.training import Shape
 from app.cli import cli
-from lifter import LIFTERS, LifterSpec, create_model
+from lifter import LIFTERS, LifterSpec, create_model, macs
 from lifter.lift import Sequence2D
-from lifter.models import posemamba
+from lifter.models import motionagformer, posemamba
 from lifter.models.posemamba import LARGE, NUM_JOINTS, SMALL, PoseMamba, PoseMambaConfig
 from lifter.scan import BACKENDS
 from lifter.training.train import save_weights
@@ -93,8 +94,9 @@ def test_the_cpu_run_keeps_its_threads_to_itself(tiny, threads, monkeypatch):
     monkeypatch.setattr(cpu, "TRAINING", Shape(1, 3))  # the tiny network holds no 81 frames
     forward, steps = cpu.tables([tiny], 1, True, lambda line: None)
     assert torch.get_num_threads() == 2
-    assert {name.split()[0] for name in cells(forward)[1]} <= {"reference", "torch", "cpu"}
-    assert cells(forward)[5][0] == "1.0"  # the plain loop against itself
+    assert set(cells(forward)[1]) == {str(WINDOW)}
+    assert {name.split()[0] for name in cells(forward)[2]} <= {"reference", "torch", "cpu"}
+    assert cells(forward)[6][0] == "1.0"  # the plain loop against itself
     assert set(cells(steps)[0]) == {"3"}
 
 
@@ -203,6 +205,83 @@ def test_a_training_step_reaches_every_weight_that_learns(tiny):
     assert all(bool(g.isfinite().all()) for g in gradients)
 
 
+# ---------------------------------------------------------------------------------------------- all lifters
+
+
+@pytest.fixture
+def small_attention(monkeypatch) -> str:
+    """The name of a registered network without a scan, for windows of exactly 4 frames."""
+    config = motionagformer.MotionAGFormerConfig(width=16, depth=1, window=WINDOW)
+    monkeypatch.setattr(motionagformer, "TINY", config, raising=False)
+    spec = LifterSpec("lifter.models.motionagformer", "TINY", WINDOW, "for tests", 3)
+    monkeypatch.setitem(LIFTERS, "tiny-attention", spec)
+    return "tiny-attention"
+
+
+def test_all_lifters_stand_in_one_table(tiny, small_attention):
+    lines = []
+    names, windows, parameters, macs, times, rates, gains, errors = cells(
+        comparison.table([tiny, small_attention], "torch", Stopwatch(CPU, lines.append, budget_s=0.01))
+    )
+    assert names == [tiny, small_attention]
+    assert windows == ["4", "4"]
+    assert parameters[0] == f"{sum(p.numel() for p in create_model(tiny).parameters()):,}"
+    assert all(float(number) > 0 for number in (*macs, *times, *rates, gains[0]))
+    assert gains[1] == "-"  # nothing is scanned
+    assert errors == ["-", "-"]  # nothing is trained
+    assert lines[0].startswith(f"{tiny}, 60 windows: ")  # about 243 frames at once, whatever the window
+
+
+def test_products_and_scans_are_counted_by_their_definition():
+    # PoseMamba, per token and block: in_proj, convolution, projections, scans, out_proj and two linear layers
+    for config in (PoseMambaConfig(16, 1), SMALL):
+        d, inner, rank = config.width, 2 * config.width, math.ceil(config.width / 16)
+        scans = 4 * inner * (rank + 4 * 16 + 2)
+        block = d * 2 * inner + 9 * inner + 4 * inner * (rank + 32) + scans + inner * d + 2 * d * 2 * d
+        expected = NUM_JOINTS * (2 * d + 2 * config.depth * block + d * 3)
+        assert macs_per_frame_of(config) == expected
+    assert macs.macs_per_frame("posemamba-s") == expected
+
+
+def macs_per_frame_of(config: PoseMambaConfig) -> float:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posemamba, "COUNTED", config, raising=False)
+        patch.setitem(LIFTERS, "counted", LifterSpec("lifter.models.posemamba", "COUNTED", config.window, "for tests"))
+        return macs.macs_per_frame("counted")
+
+
+def test_attention_and_graphs_are_counted_by_their_definition(small_attention):
+    d, frames, joints = 16, WINDOW, NUM_JOINTS
+    mlp = 2 * d * 4 * d
+    attention = 3 * d * d + d * d
+    graph = 2 * d * d
+    tokens = frames * joints
+    products = 2 * d * (tokens * joints + tokens * frames)  # scores and their use, over joints and over frames
+    adjacency = d * (tokens * joints + tokens * frames)
+    similarity = d * tokens * frames
+    block = tokens * (4 * mlp + 2 * attention + 2 * graph + 2 * 2 * d) + products + adjacency + similarity
+    expected = tokens * (3 * d + d * 512 + 512 * 3) + block
+    assert macs.macs_per_frame(small_attention) * frames == expected
+
+
+def test_counting_leaves_no_backend_behind():
+    before = dict(BACKENDS)
+    macs.macs_per_frame("posemamba-s")
+    assert before == BACKENDS
+
+
+@pytest.mark.parametrize("name", ["hgmamba-xs", "posemamba-s"])
+def test_training_is_timed_on_windows_that_the_network_takes(name):
+    shape = training.fitted(name, Shape(1, 81))
+    assert shape == {"hgmamba-xs": Shape(3, 27), "posemamba-s": Shape(1, 81)}[name]
+
+
+def test_a_training_step_of_a_graph_network_reaches_every_weight_that_learns():
+    gradients = training.training_step("hgmamba-xs", "cpu", Shape(1, 27), CPU)()
+    assert len(gradients) > 500
+    assert all(bool(g.isfinite().all()) for g in gradients)
+
+
 # ---------------------------------------------------------------------------------------------- the command
 
 
@@ -213,3 +292,14 @@ def test_a_gpu_that_is_not_there_is_wrong_usage():
     assert answer.exit_code == 2
     assert answer.stderr == "error: device 'cuda' was asked for, but torch sees no CUDA device\n"
     assert answer.stdout == ""
+
+
+def test_the_table_of_all_lifters_is_a_command(tiny, small_attention, threads):
+    threads(2)
+    answer = CliRunner().invoke(cli, ["bench", "lifter", tiny, small_attention, "--all", "--no-reference"])
+    assert answer.exit_code == 0, answer.output
+    assert "x plain scan (torch)" in " ".join(answer.stdout.split())
+    assert tiny in answer.stdout
+    assert small_attention in answer.stdout
+    assert "posemamba-s" not in answer.stdout  # names choose rows
+    assert torch.get_num_threads() == 2  # measured with one

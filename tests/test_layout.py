@@ -44,6 +44,23 @@ def test_the_command_line_imports_no_torch(root):
     assert not imported_by("import app.cli", root)
 
 
+def test_loading_a_lifter_imports_no_compiler(root):
+    # shapes are compared before memory is taken; done carelessly that imports torch._dynamo, which takes longer than
+    # all the rest of the start
+    code = """
+import sys, torch
+from lifter import LIFTERS, create_model
+from lifter.lift import build_for
+for name, spec in LIFTERS.items():
+    with torch.device("meta"):
+        create_model(name)
+build_for(create_model("posemamba-s").state_dict())
+assert "torch._dynamo" not in sys.modules and "sympy" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("package", ["lifter", "detectors"])
 def test_inner_packages_import_neither_the_app_nor_each_other(package, root):
     others = {"lifter", "detectors", "app"} - {package}

@@ -10,9 +10,8 @@ import torch
 from rich.table import Table
 from torch import nn
 
-import lifter as lifters
 from app.bench import training
-from app.bench.measure import Stopwatch, machine, random_model
+from app.bench.measure import Stopwatch, machine, random_inputs, random_model
 from app.bench.training import Shape
 from lifter import scan
 
@@ -37,21 +36,22 @@ def time_lifters(names: list[str], with_reference: bool) -> Table:
     Random weights, the same input for every backend; CPU seconds of the process, which are steadier than wall time on
     shared machines.
     """
-    table = Table(title=f"one window of 243 frames, forward, batch 1; {machine()}")
-    for column in ("lifter", "scan", "CPU s", "wall s", "frames/s", "x plain loop", "max difference"):
+    table = Table(title=f"one window, forward, batch 1; {machine()}")
+    for column in ("lifter", "frames", "scan", "CPU s", "wall s", "frames/s", "x plain loop", "max difference"):
         table.add_column(column, justify="right")
     reasons = scan.usable_backends("cpu")
     order = [b for b in ("reference", "torch", "cpu") if reasons[b] is None and (with_reference or b != "reference")]
     for name in names:
         model = random_model(name)
-        keypoints = torch.rand(1, lifters.lifter_spec(name).window, 17, 2) * 2 - 1
+        keypoints = random_inputs(name, 1)
         plain = truth = None
         for backend in order:
             seconds, wall, output = _time_forward(model, keypoints, backend)
             plain = seconds if backend == "reference" else plain
             truth = output if truth is None else truth
             table.add_row(
-                name, scan.describe(backend), f"{seconds:.3f}", f"{wall:.3f}", f"{keypoints.shape[1] / wall:.0f}",
+                name, str(keypoints.shape[1]), scan.describe(backend), f"{seconds:.3f}", f"{wall:.3f}",
+                f"{keypoints.shape[1] / wall:.0f}",
                 f"{plain / seconds:.1f}" if plain else "-",
                 f"{(output - truth).abs().max():.1e}",
             )  # fmt: skip

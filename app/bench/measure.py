@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import lifter as lifters
 from lifter import scan
 from lifter.devices import GPU_BACKENDS
+from lifter.training.train import DECAY
 
 Clock = Callable[[Callable[[], object]], float]
 Result = TypeVar("Result")
@@ -142,6 +143,14 @@ def random_model(name: str) -> nn.Module:
     torch.manual_seed(0)
     model = lifters.create_model(name).eval()
     for key, parameter in model.named_parameters():
-        if key.endswith("A_logs"):  # fresh ones are exact powers, for which the compiled scan has a shortcut
+        if DECAY.search(key):  # fresh ones are exact powers, for which the compiled scan has a shortcut
             parameter.requires_grad_(False).add_(0.05 * torch.randn_like(parameter))
     return model
+
+
+def random_inputs(name: str, windows: int, frames: int | None = None) -> Tensor:
+    """Return keypoints (windows, frames, 17, C) for lifter ``name``: x and y in [-1, 1], scores in [0, 1]."""
+    spec = lifters.lifter_spec(name)
+    keypoints = torch.rand(windows, frames or spec.window, 17, spec.channels)
+    keypoints[..., :2] = keypoints[..., :2] * 2 - 1
+    return keypoints

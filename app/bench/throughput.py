@@ -11,7 +11,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import lifter as lifters
-from app.bench.measure import REPEATS, Stopwatch, backends, milliseconds, random_model, rate, ratio
+from app.bench.measure import REPEATS, Stopwatch, backends, milliseconds, random_inputs, random_model, rate, ratio
 from lifter import scan
 from lifter.devices import GPU_BACKENDS
 from lifter.graphs import GraphedModel
@@ -52,7 +52,7 @@ def modes(backend: str, device: torch.device) -> tuple[str, ...]:
 
 
 def runner(model: nn.Module, mode: str, example: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return the inference pass of ``model`` for inputs as ``example`` (B, T, 17, 2) or fewer rows of it."""
+    """Return the inference pass of ``model`` for inputs as ``example`` (B, T, 17, C) or fewer rows of it."""
     if mode == "graph":
         return GraphedModel(model, tuple(example.shape[1:]), example.device, len(example))
     return torch.inference_mode()(model)
@@ -64,7 +64,7 @@ def measure(name: str, batches: Sequence[int], watch: Stopwatch) -> Throughput:
     Random weights and inputs, which lie on the device already.
     """
     model = random_model(name).to(watch.device)
-    keypoints = torch.rand(max(batches), lifters.lifter_spec(name).window, 17, 2).to(watch.device) * 2 - 1
+    keypoints = random_inputs(name, max(batches)).to(watch.device)
     result, truth = Throughput(name, {}, {}), None
     for backend, mode in ways(watch.device):
         scan.use_backend(model, backend)
@@ -85,7 +85,8 @@ def measure(name: str, batches: Sequence[int], watch: Stopwatch) -> Throughput:
 
 def table(result: Throughput, batches: Sequence[int], reasons: dict[str, str | None], where: str) -> Table:
     """Return the throughput of one network as a table, with what could not be measured and why below it."""
-    drawn = Table(title=f"{result.lifter}: windows of 243 frames per second, forward; {where}")
+    window = lifters.lifter_spec(result.lifter).window
+    drawn = Table(title=f"{result.lifter}: windows of {window} frames per second, forward; {where}")
     for column in ("scan", "launch", "max difference", *(f"ms, batch {b}" for b in batches),
                    *(f"windows/s, batch {b}" for b in batches)):  # fmt: skip
         drawn.add_column(column, justify="right")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from rich.table import Table
 from torch import Tensor
 
 import lifter as lifters
-from app.bench.measure import REPEATS, Stopwatch, backends, machine, milliseconds, rate
+from app.bench.measure import REPEATS, Stopwatch, backends, machine, milliseconds, random_inputs, rate
 from lifter import scan
+from lifter.models.inputs import Config
 from lifter.training.losses import pose_loss
 from lifter.training.schedules import SCHEDULES
 from lifter.training.train import DECAY
@@ -34,9 +35,10 @@ def training_step(name: str, backend: str, shape: Shape, device: torch.device) -
     scan.use_backend(model, backend)
     schedule = SCHEDULES["full"]
     for key, parameter in model.named_parameters():
-        parameter.requires_grad_(schedule.decays_learn or not DECAY.search(key))
+        if DECAY.search(key) and not schedule.decays_learn:
+            parameter.requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    keypoints = torch.rand(shape.windows, shape.frames, 17, 2, device=device) * 2 - 1
+    keypoints = random_inputs(name, shape.windows, shape.frames).to(device)
     joints = torch.randn(shape.windows, shape.frames, 17, 3, device=device)
 
     def work() -> tuple[Tensor, ...]:
@@ -45,12 +47,21 @@ def training_step(name: str, backend: str, shape: Shape, device: torch.device) -
     return work
 
 
+def fitted(name: str, shape: Shape) -> Shape:
+    """Return ``shape`` with windows as long as lifter ``name`` takes them, about as many frames in all."""
+    with torch.device("meta"):
+        config = cast("Config", lifters.create_model(name).config)
+    if shape.frames == config.window or (shape.frames < config.window and not config.fixed_length):
+        return shape
+    return shape._replace(windows=max(1, shape.windows * shape.frames // config.window), frames=config.window)
+
+
 def table(name: str, shapes: Sequence[Shape], watch: Stopwatch) -> Table:
     """Return the training throughput of lifter ``name`` for every shape and backend."""
     drawn = Table(title=f"{name}: training step (forward, loss, backward); {machine(watch.device)}")
     for column in ("frames", "windows", "scan", "ms per step", "windows/s"):
         drawn.add_column(column, justify="right")
-    for shape in shapes:
+    for shape in (fitted(name, shape) for shape in shapes):
         for backend in [name for name in backends(watch.device) if name != "reference"]:
             is_loop = backend in LOOPS
             seconds: float | str = "left out"

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.initial import decay_logs, step_biases
 from lifter.scan import cross_scan
 
 NUM_STATES = 16
@@ -42,10 +43,9 @@ class BiMamba(nn.Module):
         super().__init__()
         E, R, N = expand * d, math.ceil(d / 16), NUM_STATES
         self.is_mean = is_mean
-        decays = torch.log(torch.arange(1, N + 1).float()).repeat(E, 1)
-        self.A_log = nn.Parameter(decays)
+        self.A_log = nn.Parameter(decay_logs(E, N))
         self.D = nn.Parameter(torch.ones(E))
-        self.A_b_log = nn.Parameter(decays.clone())
+        self.A_b_log = nn.Parameter(decay_logs(E, N))
         self.D_b = nn.Parameter(torch.ones(E))
         self.in_proj = nn.Linear(d, 2 * E, bias=False)
         self.conv1d = nn.Conv1d(E, E, TAPS, groups=E)
@@ -56,8 +56,7 @@ class BiMamba(nn.Module):
         self.dt_proj_b = nn.Linear(R, E)  # starts as any linear layer, in the published code too
         self.out_proj = nn.Linear(E, d, bias=False)
         nn.init.uniform_(self.dt_proj.weight, -(R**-0.5), R**-0.5)
-        step = torch.exp(torch.empty(E).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
-        self.dt_proj.bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus of it is the step
+        self.dt_proj.bias = nn.Parameter(step_biases(E))
         self.scan_backend = "auto"
 
     def forward(self, x: Tensor) -> Tensor:

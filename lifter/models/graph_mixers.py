@@ -11,13 +11,16 @@ WACV 2024 / TaatiTeam/MotionAGFormer@4756fd1. Different from it: how near-ties b
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.initial import normal_
 from lifter.models.inputs import NUM_JOINTS
 
 # Row: a joint; entries: the joints it gathers from. As in the published code the list is one-sided where the limbs
@@ -39,7 +42,7 @@ class GraphMixer(nn.Module):
         self.V = nn.Linear(d, d)
         self.batch_norm = nn.BatchNorm1d(norm_size)
         for linear in (self.U, self.V):
-            nn.init.normal_(linear.weight, std=math.sqrt(2 / d))
+            normal_(linear.weight, math.sqrt(2 / d))
 
 
 class JointGraph(GraphMixer):
@@ -77,11 +80,11 @@ def over_joints(batch_norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
 
 def joint_adjacency() -> Tensor:
     """Return (17, 17) float32: 1 / sqrt(degree_i degree_j) where joint i gathers from joint j."""
-    adjacency = torch.zeros(NUM_JOINTS, NUM_JOINTS)
+    adjacency = np.zeros((NUM_JOINTS, NUM_JOINTS), np.float32)
     for row, neighbours in enumerate(JOINT_NEIGHBOURS):
         adjacency[row, list(neighbours)] = 1
     degree = adjacency.sum(1)
-    return adjacency / torch.sqrt(degree[:, None] * degree)
+    return torch.tensor(adjacency / np.sqrt(degree[:, None] * degree))
 
 
 @torch.no_grad()
@@ -104,7 +107,7 @@ def nearest_frames(x: Tensor) -> Tensor:
     """
     T = x.shape[1]
     k = min(NUM_NEAREST, T)
-    with torch.autocast(x.device.type, enabled=False):
+    with exactly(x.device):
         exact = x.to(torch.promote_types(x.dtype, torch.float32))
         products = exact @ exact.mT  # (N, T, T)
     largest = products.topk(k, dim=-1).values
@@ -112,6 +115,13 @@ def nearest_frames(x: Tensor) -> Tensor:
     rank = torch.where(products > threshold + margin, 3.0 * T, nearness(T, str(x.device)))  # beyond doubt, or a tie ...
     rank = torch.where(products < threshold - margin, 0.0, rank)  # ... or out of the question
     return (rank >= rank.topk(k, dim=-1).values[..., -1:]).to(x.dtype) / k
+
+
+def exactly(device: torch.device) -> contextlib.AbstractContextManager:
+    """Return a context without autocast: in bfloat16 hundreds of frames would be equally near."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()
 
 
 @functools.lru_cache(maxsize=16)

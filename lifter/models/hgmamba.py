@@ -18,6 +18,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -120,11 +121,11 @@ def hypergraph(edges: tuple[tuple[int, ...], ...]) -> Tensor:
 
     Source: Feng et al., "Hypergraph Neural Networks", AAAI 2019, equation 10, with edges of weight 1.
     """
-    incidence = torch.zeros(NUM_JOINTS, len(edges))
+    incidence = np.zeros((NUM_JOINTS, len(edges)))
     for column, joints in enumerate(edges):
         incidence[list(joints), column] = 1
-    scaled = incidence / incidence.sum(1, keepdim=True).sqrt()
-    return scaled / incidence.sum(0) @ scaled.T
+    scaled = incidence / np.sqrt(incidence.sum(1, keepdims=True))
+    return torch.tensor(scaled / incidence.sum(0) @ scaled.T, dtype=torch.float32)
 
 
 class Block(nn.Module):
@@ -153,7 +154,7 @@ class Block(nn.Module):
         order = torch.rand(NUM_JOINTS, device=x.device).argsort()
         is_shuffled = torch.rand((), device=x.device) < self.shuffle  # no branch: the device must not wait for us
         order = torch.where(is_shuffled, order, torch.arange(NUM_JOINTS, device=x.device))
-        return self._scanned(x[:, :, order])[:, :, order.argsort()]
+        return self._scanned(x.index_select(2, order)).index_select(2, order.argsort())
 
 
 class HGMamba(nn.Module):

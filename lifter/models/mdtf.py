@@ -17,12 +17,14 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.bimamba import BiMamba
 from lifter.models.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
+from lifter.models.initial import normal_
 from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.residual import MLP, Fusion, dropped, rising
 from lifter.skeletons import H36M17
@@ -90,13 +92,13 @@ class JointGraph(nn.Module):
         self.U = nn.Linear(d, d)
         self.V = nn.Linear(d, d)
         for linear in (self.U, self.V):
-            nn.init.normal_(linear.weight, std=math.sqrt(2 / d))
+            normal_(linear.weight, math.sqrt(2 / d))
         self.batch_norm = JointNorm(is_reversed=is_reversed)
-        near = torch.zeros(NUM_JOINTS, NUM_JOINTS)
+        near = np.zeros((NUM_JOINTS, NUM_JOINTS), np.float32)
         for a, b in H36M17.edges:
             near[a, b] = near[b, a] = 1
         degree = near.sum(1)
-        self.register_buffer("adjacency", near / torch.sqrt(degree * degree[:, None]), persistent=False)
+        self.register_buffer("adjacency", torch.tensor(near / np.sqrt(degree * degree[:, None])), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (rows, J, d) for x (rows, J, d)."""
@@ -170,7 +172,7 @@ class MDTF(nn.Module):
         Args:
             keypoints: H36M-17 points (x, y, score) in the normalization that the weights were trained with.
             first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so
-                that every row learns.
+                that every row learns. An int64 tensor (1,) is not checked: that would wait for the GPU.
 
         Raises:
             ValueError: Wrong shape, or more frames than the window holds.

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.initial import decay_logs, step_biases
 from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
@@ -73,11 +74,10 @@ class CrossScan(nn.Module):
     def __init__(self, d: int) -> None:
         super().__init__()
         E, R, N, K = 2 * d, math.ceil(d / 16), NUM_STATES, NUM_DIRECTIONS
-        self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * N, E).uniform_(-1, 1) / math.sqrt(E))
-        self.dt_projs_weight = nn.Parameter(torch.empty(K, E, R).uniform_(-1, 1) / math.sqrt(R))
-        step = torch.exp(torch.empty(K, E).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
-        self.dt_projs_bias = nn.Parameter(step + torch.log(-torch.expm1(-step)))  # softplus of it is the step
-        self.A_logs = nn.Parameter(torch.log(torch.arange(1, N + 1).float()).repeat(K * E, 1))
+        self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * N, E).uniform_(-(E**-0.5), E**-0.5))
+        self.dt_projs_weight = nn.Parameter(torch.empty(K, E, R).uniform_(-(R**-0.5), R**-0.5))
+        self.dt_projs_bias = nn.Parameter(step_biases(K, E))
+        self.A_logs = nn.Parameter(decay_logs(K * E, N))
         self.Ds = nn.Parameter(torch.ones(K * E))
         self.out_norm = nn.LayerNorm(E)
         self.in_proj = nn.Linear(d, 2 * E, bias=False)

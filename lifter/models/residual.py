@@ -27,8 +27,8 @@ class ScaledResidual(nn.Module):
 
     def __init__(self, d: int, mixer: nn.Module, drop_path: float) -> None:
         super().__init__()
-        self.layer_scale_1 = nn.Parameter(LAYER_SCALE * torch.ones(d))
-        self.layer_scale_2 = nn.Parameter(LAYER_SCALE * torch.ones(d))
+        self.layer_scale_1 = nn.Parameter(torch.full((d,), LAYER_SCALE))
+        self.layer_scale_2 = nn.Parameter(torch.full((d,), LAYER_SCALE))
         self.norm1 = nn.LayerNorm(d)
         self.mixer = mixer
         self.norm2 = nn.LayerNorm(d)

@@ -1,0 +1,67 @@
+"""What ``posemamba models`` says about lifters: the networks, and the weights there are for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from lifter import LIFTERS, checkpoints, create_model
+from lifter.skeletons import MOTION_FPS
+
+INPUTS = {2: "x, y", 3: "x, y, score"}
+
+
+def lifter_tables() -> Iterator[Table]:
+    """Yield the table of networks and that of their weights."""
+    yield networks()
+    yield weights()
+
+
+def networks() -> Table:
+    """Return one row per registered lifter: what it is, what it reads and what it is good for."""
+    table = Table(
+        title="Lifters", caption=f"window: frames seen at once, at {MOTION_FPS:g} per second; reads: of every keypoint"
+    )
+    for column in ("name", "what", "parameters", "window", "reads", "good for", "design and code"):
+        table.add_column(column)
+    for name, spec in LIFTERS.items():
+        window = f"{spec.window} ({spec.window / MOTION_FPS:.1f} s)"
+        table.add_row(
+            name, spec.about, f"{num_parameters(name):,}", window, INPUTS[spec.channels], spec.good_for, spec.origin
+        )
+    return table
+
+
+def weights() -> Table:
+    """Return one row per registered lifter: whether weights come with it, what they score, their licence."""
+    entries = checkpoints.manifest()
+    table = Table(
+        title="Weights of lifters",
+        caption="validation: held-out subjects of our mocap, detector-like 2D, P1 after one scale per window, P2 after "
+        "Procrustes; as published: Human3.6M by the authors, stacked-hourglass 2D, never measured here - other people, "
+        "other joints, other 2D: the two columns do not compare",
+    )
+    for column in ("name", "weights", "validation mm (P1 / P2)", "licence", "as published mm (P1 / P2)"):
+        table.add_column(column)
+    for name, spec in LIFTERS.items():
+        entry = entries.get(name)
+        table.add_row(
+            name, "included" if entry else "bring your own", validation(entry), entry["licence"] if entry else "-",
+            spec.published or "-",
+        )  # fmt: skip
+    return table
+
+
+def validation(entry: dict[str, Any] | None) -> str:
+    """Return the errors that a manifest entry names, "-" where there is none."""
+    scores = (entry or {}).get("validation_mm", {})
+    return f"{scores['noisy_p1']} / {scores['noisy_p2']}" if {"noisy_p1", "noisy_p2"} <= scores.keys() else "-"
+
+
+def num_parameters(name: str) -> int:
+    """Return how many numbers the weights of lifter ``name`` hold, running means of norms aside; takes no memory."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in create_model(name).parameters())
