@@ -172,7 +172,7 @@ class MDTF(nn.Module):
         Args:
             keypoints: H36M-17 points (x, y, score) in the normalization that the weights were trained with.
             first_frame: Row of the temporal embedding that frame 0 gets; training on short windows moves it about so
-                that every row learns.
+                that every row learns. An int64 tensor (1,) is not checked: that would wait for the GPU.
 
         Raises:
             ValueError: Wrong shape, or more frames than the window holds.

@@ -190,11 +190,11 @@ class SSRSTF(nn.Module):
         """
         check_keypoints(keypoints, self.config, first_frame)
         x = self.joints_embed(keypoints) + self.pos_embed
-        x = x[:, :, index_on(str(x.device), IN_CHAINS)]
+        x = x.index_select(2, index_on(str(x.device), IN_CHAINS))
         for layer in self.layers:
             x = layer(x)
         y = self.head(self.rep_logit(self.norm(x)))
-        return y[:, :, index_on(str(x.device), IN_ORDER)]
+        return y.index_select(2, index_on(str(x.device), IN_ORDER))
 
 
 def config_of(state_dict: dict[str, Tensor]) -> SSRSTFConfig:
