@@ -484,11 +484,24 @@ def gpu_tables(lifters: list[str] | None, device: str) -> Iterator[Any]:
 def bench_pipeline(
     clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
     repeat: Annotated[int, typer.Option(help="Also run the clip repeated this often, for memory.")] = 10,
+    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    detector_weights: Annotated[
+        list[str], typer.Option(help="Which weights the detector uses: a name or a file; repeatable.")
+    ] = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
+    detect_every: Annotated[int, typer.Option(help="As for run.")] = DEFAULTS.detect_every,
+    lifter: Lifter = DEFAULTS.lifter,
+    device: Device = DEFAULTS.device,
 ) -> None:
-    """Time every stage from file to JSON and overlay, and compare peak memory with a longer clip."""
+    """Time file to JSON and overlay, memory against a longer clip, and every stage against one frame at a time."""
     from app.bench.pipeline import time_pipeline
+    from app.bench.stages import stage_table
 
-    print_table(time_pipeline(clip, repeat))
+    options = usable_options(
+        detector=resolve_detector(detector.value), detector_weights=tuple(detector_weights), detect_every=detect_every,
+        lifter=lifter, device=device,
+    )  # fmt: skip
+    print_table(time_pipeline(clip, repeat, options))
+    print_table(stage_table(clip, options))
 
 
 def print_table(table: Any) -> None:
