@@ -1,0 +1,199 @@
+"""Clips on several processes, here or on other machines, with dask.distributed (extra ``dist``)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import uuid
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+from dask.system import CPU_COUNT
+from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, Worker, wait
+
+from app.clip import Job, Outcome, analyse, failure, models_of, receive
+from app.display import Display
+from app.options import Options
+
+RETRIES = 3  # of a clip whose worker dies; what other schedulers do, too, unless their allowed-failures says otherwise
+CONNECT_S = 20  # to reach a scheduler
+FIRST_WORKER_S = 120
+POLL_S = 5  # how often workers that came or went are counted
+# No pages on the web (the servers cannot be left out), no sampling of call stacks.
+LOCAL = {
+    "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],
+    "distributed.worker.profile.enabled": False,
+}  # fmt: skip
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+log = logging.getLogger(__name__)
+_clip = threading.Lock()  # held for the clip that is being analysed in this process
+
+
+class Workers:
+    """Processes that analyse clips, each one clip at a time; models stay loaded.
+
+    Attributes:
+        address: Of the scheduler.
+    """
+
+    def __init__(self, client: Client, address: str, cluster: SpecCluster | None = None) -> None:
+        self.address = address
+        self._client = client
+        self._cluster = cluster  # if it is ours
+
+    def models(self, options: Options) -> dict[str, Any]:
+        """Return what ``options`` mean on a worker; see ``app.clip.models_of``.
+
+        Raises:
+            RuntimeError: No worker comes, or all die of it; and what ``models_of`` raises.
+        """
+        try:
+            self._client.wait_for_workers(1, timeout=FIRST_WORKER_S)
+            return self._client.submit(models_of, options, pure=False).result()
+        except asyncio.TimeoutError as error:
+            raise RuntimeError(
+                f"no worker came to {self.address} within {FIRST_WORKER_S} s; start some: dask worker {self.address} "
+                "--nthreads 1"
+            ) from error
+        except KilledWorker as error:
+            raise RuntimeError(f"workers die when they load the models: {error}") from error
+
+    def outcomes(self, jobs: list[Job], display: Display) -> Generator[Outcome, None, None]:
+        """Yield what became of every job, as they end; when the generator is closed before, nobody goes on.
+
+        No more are handed out than there are workers: dask suspects a clip that waits behind one that kills its worker
+        as much as that one.
+
+        Raises:
+            RuntimeError: The scheduler is gone.
+        """
+        waiting, running = deque(jobs), dict[Future, Job]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < max(1, self._count()):
+                    job = waiting.popleft()
+                    running[self._client.submit(_analyse, job, key=f"clip-{uuid.uuid4().hex}", pure=False)] = job
+                for future in self._ended(running):
+                    yield _outcome(future, running.pop(future))
+        finally:
+            if running:
+                self._stop(list(running))
+
+    def _stop(self, running: list[Future]) -> None:
+        """End what is running: our workers themselves; others throw a clip away when they see that nobody wants it."""
+        if self._cluster:
+            self._cluster.close()
+        else:
+            self._client.cancel(running)
+
+    def _count(self) -> int:
+        count = len(self._client.nthreads())
+        if not count:
+            log.warning("%s has no workers now; waiting for some", self.address)
+        return count
+
+    def _ended(self, running: dict[Future, Job]) -> list[Future]:
+        """Return the futures that have ended; none after some seconds, so that workers that came get work."""
+        try:
+            return list(wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED").done)
+        except asyncio.TimeoutError:
+            return []
+        except asyncio.CancelledError as error:
+            raise RuntimeError(
+                f"the scheduler {self.address} is gone; run the command again to go on where it stopped"
+            ) from error
+
+
+@contextmanager
+def standing(address: str) -> Iterator[Workers]:
+    """Use the workers of a scheduler that runs already.
+
+    Raises:
+        RuntimeError: None answers there.
+    """
+    _quiet()
+    try:
+        client = Client(address, timeout=CONNECT_S)
+    except (OSError, ValueError, asyncio.TimeoutError) as error:
+        raise RuntimeError(
+            f"no scheduler answers at {address} ({error}); expected the address that dask scheduler prints, such as "
+            "tcp://10.0.0.1:8786"
+        ) from error
+    with client:
+        yield Workers(client, address)
+
+
+@contextmanager
+def local(count: int, options: Options) -> Iterator[Workers]:
+    """Start ``count`` worker processes on this machine, on the loopback interface only.
+
+    Each gets its share of cores and memory, and where there are several GPUs one of them.
+    """
+    share = dict.fromkeys(THREADS, str(max(1, CPU_COUNT // count)))
+    gpus = _gpus(options.device)
+    workers = {}
+    for index in range(count):
+        gpu = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
+        workers[index] = {
+            "cls": Nanny,
+            "options": {
+                "host": "127.0.0.1", "nthreads": 1, "memory_limit": 1 / count, "env": share | gpu, "dashboard": False,
+                "preload": [__name__], "silence_logs": logging.CRITICAL,
+            },
+        }  # fmt: skip
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0",
+            "allowed_failures": RETRIES,
+        },
+    }  # fmt: skip
+    _quiet()
+    with dask.config.set(LOCAL), SpecCluster(workers, scheduler) as cluster, Client(cluster) as client:
+        yield Workers(client, cluster.scheduler_address, cluster)
+
+
+def dask_setup(worker: Worker) -> None:
+    """Leave Ctrl-C, which the terminal sends to all processes, to the one that started this worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _analyse(job: Job) -> Outcome:
+    with _clip:  # a worker may have been started with several threads
+        return analyse(job)
+
+
+def _outcome(future: Future, job: Job) -> Outcome:
+    error = future.exception()
+    if error is None:
+        return receive(future.result(), job)
+    if isinstance(error, KilledWorker):
+        return failure(
+            job,
+            f"{job.clip}: {error.allowed_failures + 1} workers died while they were at it, the last one at "
+            f"{error.last_worker.address}; out of memory, or a file that crashes a decoder: run it alone to see",
+        )
+    return failure(job, f"{job.clip}: {type(error).__name__}: {error}")
+
+
+def _quiet() -> None:
+    """Show dask's own log only with --verbose: workers that come, go or die are our business, and we say so."""
+    if not log.isEnabledFor(logging.DEBUG):
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+
+
+def _gpus(device: str) -> list[str]:
+    """Return the CUDA devices that workers share among them, as CUDA_VISIBLE_DEVICES names them."""
+    if device not in ("auto", "cuda"):  # the user has chosen
+        return []
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
