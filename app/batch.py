@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,8 +56,8 @@ class Engine(Protocol):
     def models(self, options: Options) -> dict[str, Any]:
         """Return what ``options`` mean where clips are analysed; see ``app.clip.models_of``."""
 
-    def outcomes(self, jobs: list[Job], display: Display) -> Generator[Outcome, None, None]:
-        """Yield what became of every job, as they end; nobody goes on when the generator is closed before."""
+    def outcomes(self, jobs: list[Job], display: Display) -> Iterator[Outcome]:
+        """Yield what became of every job, as they end."""
 
 
 class ThisProcess:
@@ -67,7 +67,7 @@ class ThisProcess:
         """See ``Engine``."""
         return models_of(options)
 
-    def outcomes(self, jobs: list[Job], display: Display) -> Generator[Outcome, None, None]:
+    def outcomes(self, jobs: list[Job], display: Display) -> Iterator[Outcome]:
         """See ``Engine``."""
         for job in jobs:
             display.began(job.clip)
@@ -83,18 +83,17 @@ def run_batch(request: Request, options: Options) -> int:
         ValueError: There is no such model.
     """
     folder = OutFolder(request.out)
-    with engine_for(request, options) as engine:
+    with folder.locked() as hold, engine_for(request, options) as engine:
         models = engine.models(options)
-        with folder.locked() as hold:
-            plan = make_plan(request.clips, folder, options, models)
-            folder.save_names(plan.names)
-            # Clips that a killed batch was at come last: should one of them be what killed it, the others are done.
-            clips = sorted(plan.to_do, key=lambda clip: plan.names[str(clip)] in hold.interrupted)
-            jobs = [Job(clip, plan.names[str(clip)], folder.path, hold.token, options, models) for clip in clips]
-            records = Records(folder.path)
-            records.begin(plan.done, {job.name for job in jobs})
-            say_done(plan, folder, len(request.clips))
-            failed = work(engine, jobs, records, folder)
+        plan = make_plan(request.clips, folder, options, models)
+        folder.save_names(plan.names)
+        # Clips that a killed batch was at come last: should one of them be what killed it, the others are done.
+        clips = sorted(plan.to_do, key=lambda clip: plan.names[str(clip)] in hold.interrupted)
+        jobs = [Job(clip, plan.names[str(clip)], folder.path, hold.token, options, models) for clip in clips]
+        records = Records(folder.path)
+        records.begin(plan.done, {job.name for job in jobs})
+        say_done(plan, folder, len(request.clips))
+        failed = work(engine, jobs, records, folder)
     if len(request.clips) > 1:
         count = len(request.clips)
         earlier = f" ({len(plan.done)} of them earlier)" if plan.done else ""
@@ -155,8 +154,8 @@ def work(engine: Engine, jobs: list[Job], records: Records, folder: OutFolder) -
     """Have all jobs done, say and record what became of each, and return how many failed."""
     failed = 0
     display = Display([job.clip for job in jobs], folder.path)
-    with display, closing(engine.outcomes(jobs, display)) as outcomes:
-        for outcome in outcomes:
+    with display:
+        for outcome in engine.outcomes(jobs, display):
             failed += outcome.record["status"] != "done"
             display.ended(outcome.record, outcome.fault)
             try:

@@ -22,6 +22,7 @@ from lifter import LIFTERS
 DEFAULTS = Options()
 EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
 
 cli = typer.Typer(
@@ -53,9 +54,10 @@ def main() -> None:
         logging.getLogger(__name__).debug("failed", exc_info=True)
         fail(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        fail("stopped; finished results are kept")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            fail("stopped; finished results are kept")
+        raise
 
 
 @cli.callback()

@@ -9,7 +9,8 @@ import signal
 import threading
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,13 +19,14 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, KilledWorker, Nanny, Scheduler, SpecCluster, Worker, wait
 
 from app.clip import Job, Outcome, analyse, failure, models_of, receive
+from app.console import note
 from app.display import Display
 from app.options import Options
 
 RETRIES = 3  # of a clip whose worker dies; what other schedulers do, too, unless their allowed-failures says otherwise
 CONNECT_S = 20  # to reach a scheduler
 FIRST_WORKER_S = 120
-POLL_S = 5  # how often workers that came or went are counted
+POLL_S = 10  # how often workers that came or went are counted
 # No pages on the web (the servers cannot be left out), no sampling of call stacks.
 LOCAL = {
     "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],
@@ -43,10 +45,9 @@ class Workers:
         address: Of the scheduler.
     """
 
-    def __init__(self, client: Client, address: str, cluster: SpecCluster | None = None) -> None:
+    def __init__(self, client: Client, address: str) -> None:
         self.address = address
         self._client = client
-        self._cluster = cluster  # if it is ours
 
     def models(self, options: Options) -> dict[str, Any]:
         """Return what ``options`` mean on a worker; see ``app.clip.models_of``.
@@ -65,8 +66,8 @@ class Workers:
         except KilledWorker as error:
             raise RuntimeError(f"workers die when they load the models: {error}") from error
 
-    def outcomes(self, jobs: list[Job], display: Display) -> Generator[Outcome, None, None]:
-        """Yield what became of every job, as they end; when the generator is closed before, nobody goes on.
+    def outcomes(self, jobs: list[Job], display: Display) -> Iterator[Outcome]:
+        """Yield what became of every job, as they end.
 
         No more are handed out than there are workers: dask suspects a clip that waits behind one that kills its worker
         as much as that one.
@@ -75,37 +76,22 @@ class Workers:
             RuntimeError: The scheduler is gone.
         """
         waiting, running = deque(jobs), dict[Future, Job]()
-        try:
-            while waiting or running:
-                while waiting and len(running) < max(1, self._count()):
-                    job = waiting.popleft()
-                    running[self._client.submit(_analyse, job, key=f"clip-{uuid.uuid4().hex}", pure=False)] = job
-                for future in self._ended(running):
-                    yield _outcome(future, running.pop(future))
-        finally:
-            if running:
-                self._stop(list(running))
-
-    def _stop(self, running: list[Future]) -> None:
-        """End what is running: our workers themselves; others throw a clip away when they see that nobody wants it."""
-        if self._cluster:
-            self._cluster.close()
-        else:
-            self._client.cancel(running)
-
-    def _count(self) -> int:
-        count = len(self._client.nthreads())
-        if not count:
-            log.warning("%s has no workers now; waiting for some", self.address)
-        return count
+        while waiting or running:
+            idle = max(1, len(self._client.nthreads())) - len(running)
+            for job in [waiting.popleft() for _ in range(min(idle, len(waiting)))]:
+                running[self._client.submit(_analyse, job, key=f"clip-{uuid.uuid4().hex}", pure=False)] = job
+            for future in self._ended(running):
+                yield _outcome(future, running.pop(future))
 
     def _ended(self, running: dict[Future, Job]) -> list[Future]:
         """Return the futures that have ended; none after some seconds, so that workers that came get work."""
         try:
             return list(wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED").done)
         except asyncio.TimeoutError:
+            if not self._client.nthreads():
+                note(f"{self.address} has no workers now; waiting for some to come")
             return []
-        except asyncio.CancelledError as error:
+        except CancelledError as error:
             raise RuntimeError(
                 f"the scheduler {self.address} is gone; run the command again to go on where it stopped"
             ) from error
@@ -142,7 +128,7 @@ def local(count: int, options: Options) -> Iterator[Workers]:
     for index in range(count):
         gpu = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
         workers[index] = {
-            "cls": Nanny,
+            "cls": PromptNanny,
             "options": {
                 "host": "127.0.0.1", "nthreads": 1, "memory_limit": 1 / count, "env": share | gpu, "dashboard": False,
                 "preload": [__name__], "silence_logs": logging.CRITICAL,
@@ -157,7 +143,17 @@ def local(count: int, options: Options) -> Iterator[Workers]:
     }  # fmt: skip
     _quiet()
     with dask.config.set(LOCAL), SpecCluster(workers, scheduler) as cluster, Client(cluster) as client:
-        yield Workers(client, cluster.scheduler_address, cluster)
+        yield Workers(client, cluster.scheduler_address)
+
+
+class PromptNanny(Nanny):
+    """Does not wait seconds for a worker to end: when it is stopped, nobody wants the clip any more that it is at."""
+
+    async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
+        """Stop the worker process."""
+        if self.process is not None and self.process.process is not None:
+            await self.process.process.kill()
+        await super().kill(timeout, reason)
 
 
 def dask_setup(worker: Worker) -> None:

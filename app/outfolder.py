@@ -128,7 +128,7 @@ def part_of(out: Path, name: str) -> Iterator[Path]:
     Raises:
         OSError: Nothing can be written, for instance because the disk is full.
     """
-    box = out / OURS / "parts" / uuid.uuid4().hex
+    box = out / OURS / "parts" / f"{os.getpid()}-{uuid.uuid4().hex}"
     try:
         (box / name).mkdir(parents=True)
         _probe(box)
