@@ -24,7 +24,6 @@ from app.display import Display
 from app.options import Options
 
 RETRIES = 3  # of a clip whose worker dies; what other schedulers do, too, unless their allowed-failures says otherwise
-CONNECT_S = 20  # to reach a scheduler
 FIRST_WORKER_S = 120
 POLL_S = 10  # how often workers that came or went are counted
 # No pages on the web (the servers cannot be left out), no sampling of call stacks.
@@ -106,8 +105,8 @@ def standing(address: str) -> Iterator[Workers]:
     """
     _quiet()
     try:
-        client = Client(address, timeout=CONNECT_S)
-    except (OSError, ValueError, asyncio.TimeoutError) as error:
+        client = Client(address)
+    except (OSError, ValueError) as error:
         raise RuntimeError(
             f"no scheduler answers at {address} ({error}); expected the address that dask scheduler prints, such as "
             "tcp://10.0.0.1:8786"
@@ -122,18 +121,16 @@ def local(count: int, options: Options) -> Iterator[Workers]:
 
     Each gets its share of cores and memory, and where there are several GPUs one of them.
     """
-    share = dict.fromkeys(THREADS, str(max(1, CPU_COUNT // count)))
-    gpus = _gpus(options.device)
-    workers = {}
-    for index in range(count):
-        gpu = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
-        workers[index] = {
+    workers = {
+        number: {
             "cls": PromptNanny,
             "options": {
-                "host": "127.0.0.1", "nthreads": 1, "memory_limit": 1 / count, "env": share | gpu, "dashboard": False,
+                "host": "127.0.0.1", "nthreads": 1, "memory_limit": 1 / count, "env": environment, "dashboard": False,
                 "preload": [__name__], "silence_logs": logging.CRITICAL,
             },
-        }  # fmt: skip
+        }
+        for number, environment in enumerate(environments(count, options.device))
+    }  # fmt: skip
     scheduler = {
         "cls": Scheduler,
         "options": {
@@ -144,6 +141,22 @@ def local(count: int, options: Options) -> Iterator[Workers]:
     _quiet()
     with dask.config.set(LOCAL), SpecCluster(workers, scheduler) as cluster, Client(cluster) as client:
         yield Workers(client, cluster.scheduler_address)
+
+
+def environments(count: int, device: str, num_cores: int = CPU_COUNT) -> list[dict[str, str]]:
+    """Return what environment variables ``count`` workers on one machine get.
+
+    Args:
+        count: Workers.
+        device: As in ``Options``; a GPU that is chosen by its number is left to all of them.
+        num_cores: Cores to share, at least one each.
+    """
+    cores = dict.fromkeys(THREADS, str(max(1, num_cores // count)))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(number) for number in range(_num_gpus())]
+    if len(gpus) < 2 or device not in ("auto", "cuda"):
+        return [cores] * count
+    return [{**cores, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(count)]
 
 
 class PromptNanny(Nanny):
@@ -182,14 +195,11 @@ def _outcome(future: Future, job: Job) -> Outcome:
 def _quiet() -> None:
     """Show dask's own log only with --verbose: workers that come, go or die are our business, and we say so."""
     if not log.isEnabledFor(logging.DEBUG):
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "distributed.client", "distributed.gc"):  # dask gives them levels of their own
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _gpus(device: str) -> list[str]:
-    """Return the CUDA devices that workers share among them, as CUDA_VISIBLE_DEVICES names them."""
-    if device not in ("auto", "cuda"):  # the user has chosen
-        return []
+def _num_gpus() -> int:
     import torch
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    return torch.cuda.device_count()

@@ -5,7 +5,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep instead of spinning
 
 import importlib.util
-import json
+import signal
 from pathlib import Path
 
 import av
@@ -20,6 +20,7 @@ from app.discovery import discover
 from app.options import Options
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.train import save_weights
+from tests.batches import Command
 
 torch.set_num_threads(2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -133,18 +134,21 @@ def undisturbed(short_clips, batch_options, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture(scope="session")
-def results():
-    """A function: what is in the folders of results of OUT, by folder, each checked to be whole."""
+@pytest.fixture
+def command(root, batch_options):
+    """A function that starts ``posemamba run`` with the options of these tests."""
+    commands = []
 
-    def read(out: Path) -> dict[str, dict[str, bytes]]:
-        found = {}
-        for folder in out.iterdir():
-            if folder.is_dir() and not folder.name.startswith("."):
-                files = {path.name: path.read_bytes() for path in folder.iterdir()}
-                sizes = json.loads(files.pop("clip.json"))["files"]
-                assert {name: len(content) for name, content in files.items()} == sizes
-                found[folder.name] = files
-        return found
+    def start(*arguments, **settings) -> Command:
+        commands.append(
+            Command(
+                root, *arguments, "--detector", batch_options.detector, "--lifter", batch_options.lifter, **settings
+            )
+        )
+        return commands[-1]
 
-    return read
+    yield start
+    for each in commands:
+        if each.process.poll() is None:
+            each.signal(signal.SIGKILL)
+            each.process.wait(timeout=30)

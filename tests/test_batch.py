@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import os
@@ -10,7 +9,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,9 +22,9 @@ from app.clip import Job, analyse, models_of, receive
 from app.discovery import VIDEO_SUFFIXES, discover
 from app.outfolder import OutFolder
 from lifter.training.train import save_weights
+from tests.batches import BROKEN, FOLDERS, has_begun, lines, results, rows, wait_until
 
-FOLDERS = {"walk", "walk-2", "Größe 'a\" b_c", "wave"}
-BROKEN = {"text", "empty", "torn"}
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -46,19 +44,6 @@ def batch(clips: Path | list[Path], out: Path, options) -> int:
     return run_batch(Request(discover(clips if isinstance(clips, list) else [clips], out).clips, out), options)
 
 
-def lines(out: Path) -> dict[str, dict]:
-    """Return the records in batch.jsonl, which must be valid and hold every folder once."""
-    records = [json.loads(line) for line in (out / "batch.jsonl").read_text().splitlines()]
-    assert len({record["folder"] for record in records}) == len(records)
-    return {record["folder"]: record for record in records}
-
-
-def rows(out: Path) -> dict[str, dict]:
-    """Return the rows of summary.csv by folder."""
-    with (out / "summary.csv").open(newline="", encoding="utf-8") as file:
-        return {row["folder"]: row for row in csv.DictReader(file)}
-
-
 def times(out: Path) -> dict[Path, int]:
     """Return when results were written."""
     return {path: path.stat().st_mtime_ns for path in out.glob("*/*") if not path.parent.name.startswith(".")}
@@ -67,7 +52,7 @@ def times(out: Path) -> dict[Path, int]:
 # What a batch leaves behind.
 
 
-def test_every_clip_is_accounted_for(undisturbed, results):
+def test_every_clip_is_accounted_for(undisturbed):
     whole = results(undisturbed)
     assert whole.keys() == FOLDERS
     assert all({"pose.json", "pose.npz", "overlay.mp4"} <= files.keys() for files in whole.values())
@@ -198,7 +183,7 @@ def test_a_lost_line_comes_back(short_clips, out, batch_options):
     assert lines(out).keys() == rows(out).keys() == FOLDERS | BROKEN
 
 
-def test_results_half_replaced_are_whole_after_the_next_run(short_clips, out, undisturbed, batch_options, results):
+def test_results_half_replaced_are_whole_after_the_next_run(short_clips, out, undisturbed, batch_options):
     old = out / ".posemamba" / "old"
     (old / "1").mkdir(parents=True)
     (old / "2").mkdir()
@@ -316,7 +301,7 @@ def test_workers_of_a_batch_that_has_ended_write_nothing(short_clips, tmp_path, 
 
 
 def test_results_can_be_sent_by_a_worker_that_does_not_see_the_folder(
-    short_clips, tmp_path, undisturbed, batch_options, results
+    short_clips, tmp_path, undisturbed, batch_options
 ):
     models = models_of(batch_options)
     sent = analyse(Job(short_clips / "wave.ts", "wave", tmp_path / "far away", "token", batch_options, models))
@@ -347,67 +332,7 @@ def test_a_clip_that_changes_meanwhile_is_reported(clips, tmp_path, batch_option
     assert not outcome.files
 
 
-class Command:
-    """``posemamba run`` as a process with its own process group."""
-
-    def __init__(self, root: Path, *arguments, inside: tuple = (), limit: int | None = None) -> None:
-        def prepare() -> None:
-            import resource
-
-            if limit:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        self.process = subprocess.Popen(
-            [*inside, sys.executable, "-m", "app", "run", *map(str, arguments)],
-            cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True, preexec_fn=prepare,
-        )  # fmt: skip
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-    def end(self) -> tuple[int, str, str]:
-        """Return exit code, stdout and stderr."""
-        try:
-            stdout, stderr = self.process.communicate(timeout=120)
-        finally:
-            if self.process.poll() is None:
-                self.signal(signal.SIGKILL)
-        return self.process.returncode, stdout, stderr
-
-
-@pytest.fixture
-def command(root, batch_options):
-    """A function that starts ``posemamba run`` with the options of these tests."""
-    commands = []
-
-    def start(*arguments, **settings) -> Command:
-        commands.append(
-            Command(
-                root, *arguments, "--detector", batch_options.detector, "--lifter", batch_options.lifter, **settings
-            )
-        )
-        return commands[-1]
-
-    yield start
-    for each in commands:
-        if each.process.poll() is None:
-            each.signal(signal.SIGKILL)
-            each.process.wait(timeout=30)
-
-
-def wait_until(condition, seconds: float = 100) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
-
-
-def has_begun(out: Path) -> bool:
-    return any(out.glob(".posemamba/parts/*/*"))
-
-
-def kill_again_and_again(command, clips: Path, out: Path, kills: int, seed: int, results, undisturbed) -> None:
+def kill_again_and_again(command, clips: Path, out: Path, kills: int, seed: int, undisturbed) -> None:
     """Kill batches at random moments of their clips, check that what is there is whole each time, and finish."""
     rng = random.Random(seed)
     whole = results(undisturbed)
@@ -433,18 +358,18 @@ def kill_again_and_again(command, clips: Path, out: Path, kills: int, seed: int,
     assert not has_begun(out)
 
 
-def test_killed_at_random_moments_it_goes_on_where_it_stopped(command, short_clips, tmp_path, results, undisturbed):
-    kill_again_and_again(command, short_clips, tmp_path / "out", 3, 0, results, undisturbed)
+def test_killed_at_random_moments_it_goes_on_where_it_stopped(command, short_clips, tmp_path, undisturbed):
+    kill_again_and_again(command, short_clips, tmp_path / "out", 3, 0, undisturbed)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(1, 6))
-def test_killed_many_times_it_goes_on_where_it_stopped(command, short_clips, tmp_path, results, undisturbed, seed):
-    kill_again_and_again(command, short_clips, tmp_path / "out", 8, seed, results, undisturbed)
+def test_killed_many_times_it_goes_on_where_it_stopped(command, short_clips, tmp_path, undisturbed, seed):
+    kill_again_and_again(command, short_clips, tmp_path / "out", 8, seed, undisturbed)
 
 
-def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_else(command, short_clips, tmp_path, results, undisturbed):
+def test_ctrl_c_keeps_what_is_done_and_leaves_nothing_else(command, short_clips, tmp_path, undisturbed):
     out = tmp_path / "out"
     running = command(short_clips, "-o", out)
     wait_until(lambda: any(out.glob("*/pose.json")) and has_begun(out))
