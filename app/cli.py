@@ -407,3 +407,21 @@ def bench_pipeline(
     from app.bench.pipeline import time_pipeline
 
     print_table(time_pipeline(clip, repeat))
+
+
+@bench.command("batch")
+def bench_batch(
+    clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
+    repeat: Annotated[int, typer.Option(min=1, help="Copies of it that are analysed.")] = 6,
+    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    lifter: Lifter = DEFAULTS.lifter,
+    device: Device = DEFAULTS.device,
+) -> None:
+    """Time a batch with one worker process and with two (extra dist): clips per minute."""
+    from app.batch import why_not_dask
+
+    if reason := why_not_dask():
+        raise typer.BadParameter(reason)
+    from app.bench.batch import time_batch
+
+    print_table(time_batch(clip, repeat, usable_options(detector=detector.value, lifter=lifter, device=device)))

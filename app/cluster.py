@@ -65,8 +65,8 @@ class Workers:
         except KilledWorker as error:
             raise RuntimeError(f"workers die when they load the models: {error}") from error
 
-    def outcomes(self, jobs: list[Job], display: Display) -> Iterator[Outcome]:
-        """Yield what became of every job, as they end.
+    def outcomes(self, jobs: list[Job], display: Display | None = None) -> Iterator[Outcome]:
+        """Yield what became of every job, as they end; how far a worker is with its clip is not shown.
 
         No more are handed out than there are workers: dask suspects a clip that waits behind one that kills its worker
         as much as that one.
