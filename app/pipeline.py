@@ -146,7 +146,6 @@ def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str
             "torch": torch.__version__,
             "numpy": np.__version__,
             "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
         },
     }
 

@@ -5,15 +5,22 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep instead of spinning
 
 import importlib.util
+import signal
 from pathlib import Path
 
+import av
+import cv2
 import hypothesis
 import numpy as np
 import pytest
 import torch
 
+from app.batch import Request, run_batch
+from app.discovery import discover
+from app.options import Options
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.train import save_weights
+from tests.batches import Command
 
 torch.set_num_threads(2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -22,8 +29,12 @@ hypothesis.settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none, and what takes minutes unless it was asked for."""
+    if "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: run pytest -m slow"))
     if torch.cuda.is_available():
         return
     for item in items:
@@ -82,3 +93,62 @@ def tiny_weights(tiny_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(tiny_model.state_dict(), {"normalization": "person", "unit": "m"}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def short_clips(root, tmp_path_factory) -> Path:
+    """A folder with four clips of 20 frames, two of them called walk, in several containers, and three broken files."""
+    folder = tmp_path_factory.mktemp("clips")
+    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
+        frames = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
+    names = ("monday/walk.mp4", "tuesday/walk.MKV", "tuesday/Größe 'a\" b\nc.avi", "wave.ts")
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        kind = {".mkv": "matroska", ".ts": "mpegts"}.get(path.suffix.lower(), path.suffix[1:])
+        with av.open(str(path), "w", format=kind) as video:
+            stream = video.add_stream("libx264", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+            for frame in frames[20 * number :][:20]:
+                small = cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA)
+                video.mux(stream.encode(av.VideoFrame.from_ndarray(small, format="rgb24")))
+            video.mux(stream.encode(None))
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "empty.mov").touch()
+    (folder / "torn.mp4").write_bytes((folder / names[0]).read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def batch_options(tiny_weights) -> Options:
+    """Settings under which a short clip takes a second."""
+    pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
+    return Options(detector="mediapipe", lifter=str(tiny_weights))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(short_clips, batch_options, tmp_path_factory) -> Path:
+    """Results of ``short_clips``, made one by one in this process."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert run_batch(Request(discover([short_clips], out).clips, out), batch_options) == 3
+    return out
+
+
+@pytest.fixture
+def command(root, batch_options):
+    """A function that starts ``posemamba run`` with the options of these tests."""
+    commands = []
+
+    def start(*arguments, **settings) -> Command:
+        commands.append(
+            Command(
+                root, *arguments, "--detector", batch_options.detector, "--lifter", batch_options.lifter, **settings
+            )
+        )
+        return commands[-1]
+
+    yield start
+    for each in commands:
+        if each.process.poll() is None:
+            each.signal(signal.SIGKILL)
+            each.process.wait(timeout=30)

@@ -21,7 +21,7 @@ from app.render import render_frames
 from app.results import Pose3D, PoseResult, VideoInfo
 from app.video import VideoReader, probe, write_video
 from detectors.footage import Footage
-from detectors.people import Track
+from detectors.people import People, Track
 from lifter.lift import Lifter, Sequence2D, predict, windows_of
 from lifter.skeletons import H36M17
 
@@ -44,7 +44,8 @@ def stage_table(clip: Path, options: Options) -> Table:
     detector: Any = ready_detector(options.detector, str(lifter.device), options.detector_weights, options.detect_every)
     frames = list(itertools.islice(VideoReader(clip), info.num_frames))
     _drain(detector(frames[:FEW_FRAMES]))  # warm-up
-    footage, people = Footage(), []
+    footage = Footage()
+    people: list[People] = []
     seconds = {"decode": wall_clock(lambda: _drain(itertools.islice(VideoReader(clip), info.num_frames)))}
     seconds["2D"] = wall_clock(lambda: people.extend(footage.note(detector(footage.watch(frames)))))
     tracks: list[Track] = []
