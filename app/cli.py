@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from app import __version__
-from app.options import BACKENDS, PEOPLE, Options
+from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS
 
@@ -26,6 +26,8 @@ VIDEO_SUFFIXES = {
 }  # fmt: skip
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
+UpAxes = Enum("UpAxes", {axis: axis for axis in UP_AXES}, type=str)  # type: ignore[misc]
+DEFAULT_UP = UpAxes(DEFAULTS.up)
 
 cli = typer.Typer(
     name="posemamba",
@@ -97,7 +99,12 @@ def run(
         DEFAULTS.fov_degrees
     ),
     flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
-    rigid: Annotated[bool, typer.Option(help="Constant bone lengths.")] = DEFAULTS.has_rigid_bones,
+    rigid_bones: Annotated[
+        bool, typer.Option(help="Constant bone lengths in every file; bvh and glb have them anyway.")
+    ] = DEFAULTS.has_rigid_bones,
+    smooth: Annotated[
+        float | None, typer.Option(help="Smooth the 3D: zero-phase Butterworth with this cut-off, Hz; 6 is usual.")
+    ] = DEFAULTS.smooth_hz,
     max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
     min_track: Annotated[
         float, typer.Option("--min-track-seconds", help="Drop people seen for less than this, seconds.")
@@ -105,13 +112,21 @@ def run(
     people: Annotated[
         str, typer.Option(help=f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.")
     ] = DEFAULTS.people,
+    formats: Annotated[str, typer.Option(help=f"Files to write, of {', '.join(FORMATS)}.")] = ",".join(
+        DEFAULTS.formats
+    ),
+    up: Annotated[UpAxes, typer.Option(help="Axis that points up in csv, trc and bvh; glb is y up.")] = DEFAULT_UP,
+    upright: Annotated[
+        bool, typer.Option(help="Turn csv, trc, bvh, glb and the 3D panel by the estimated tilt of the camera.")
+    ] = DEFAULTS.is_upright,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
 ) -> None:
-    """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
+    """Turn videos into 3D keypoints (pose.json, pose.npz and more) and a skeleton overlay (overlay.mp4)."""
     options = usable_options(
         detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device,
-        backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid, max_gap_s=max_gap,
-        min_track_s=min_track, people=people, has_overlay=overlay,
+        backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid_bones,
+        smooth_hz=smooth, max_gap_s=max_gap, min_track_s=min_track, people=people,
+        formats=tuple(formats.split(",")), up=up.value, is_upright=upright, has_overlay=overlay,
     )  # fmt: skip
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
@@ -135,13 +150,18 @@ def usable_options(**settings: Any) -> Options:
 
 def run_clip(clip: Path, folder: Path, options: Options) -> bool:
     """Analyse one clip, write its results, say where they are; return whether that worked."""
+    from app.advice import summary_lines
     from app.export import export
     from app.pipeline import estimate
+    from app.quality import assess
 
     say(f"{clip}")
     try:
         result = estimate(clip, options, show_progress)
-        written = export(result, folder, has_overlay=options.has_overlay, progress=show_progress)
+        written = export(
+            result, folder, formats=options.formats, up=options.up, is_upright=options.is_upright,
+            has_overlay=options.has_overlay, progress=show_progress,
+        )  # fmt: skip
     except EXPECTED as error:
         logging.getLogger(__name__).debug("clip failed", exc_info=True)
         fail(str(error))
@@ -160,6 +180,8 @@ def run_clip(clip: Path, folder: Path, options: Options) -> bool:
         for stage, s in seconds.items()
     )
     say(f"  {stages}; together {sum(seconds.values()):.2f} s, {duration / sum(seconds.values()):.2f} x real time")
+    for line in summary_lines(assess(result)):
+        say(f"  {line}")
     for path in written.values():
         say(f"  {path}")
     return True

@@ -8,6 +8,7 @@ exercises, dances, sports) by 3 (median), where "the camera is level" errs by 8.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -66,7 +67,7 @@ def with_up(shot: Shot, tracks: Sequence[Track], poses: Sequence[Pose3D], video:
 
 
 def body_ups(joints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return which way is up for the body in each frame (T, 3), camera axes, and how far it is standing (T,), 0 to 1."""
+    """Return the body's own up direction (T, 3) in camera axes, and how far it is standing (T,), 0 to 1."""
     joints = joints.astype(np.float64)
     at = {name: joints[:, j] for j, name in enumerate(H36M17.names)}
     body = at["thorax"] - (at["left_ankle"] + at["right_ankle"]) / 2
@@ -75,7 +76,7 @@ def body_ups(joints: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
     legs = sum(
         np.linalg.norm(at[f"{side}_{lower}"] - at[f"{side}_{upper}"], axis=1) / 2
         for side in ("left", "right")
-        for upper, lower in zip(chain, chain[1:], strict=False)
+        for upper, lower in itertools.pairwise(chain)
     )
     length = legs + sum(np.linalg.norm(at[b] - at[a], axis=1) for a, b in (("pelvis", "spine"), ("spine", "thorax")))
     body = body / np.maximum(reach, 1e-9)[:, None]

@@ -29,13 +29,12 @@ class Options:
         use_flip: Average with the mirrored input: twice the lifter's work, smoother.
         has_rigid_bones: Give every bone its median length over the clip, the same left and right. Files with a skeleton
             (bvh, glb) have rigid bones in any case.
-        smooth_hz: Cut-off of a zero-phase low-pass over the joints and the trajectory in Hz; None leaves them as they are.
-        max_gap_s: Longest time without a detection that is filled by interpolation.
-        min_track_s: People seen for less than this are dropped (but never the only frame of a clip).
-        people: Who goes on to 3D: all, largest (in the picture), longest (seen), or ids such as "0,2".
-        formats: Which files are written besides it, names in FORMATS.
-        up: The axis that points up in files with world coordinates, one of UP_AXES.
-        is_upright: Turn world coordinates and the 3D panel so that gravity, as estimated, points down; if not, the
+        smooth_hz: Cut-off of a zero-phase low-pass over the joints and the trajectory in Hz; None leaves them as they
+        are. max_gap_s: Longest time without a detection that is filled by interpolation. min_track_s: People seen for
+        less than this are dropped (but never the only frame of a clip). people: Who goes on to 3D: all, largest (in the
+        picture), longest (seen), or ids such as "0,2". formats: Which files are written besides it, names in FORMATS.
+        up: The axis that points up in files with world coordinates, one of UP_AXES. is_upright: Turn world coordinates
+        and the 3D panel so that gravity, as estimated, points down; if not, the
             camera is taken to be level.
         has_overlay: Write overlay.mp4.
     """

@@ -28,7 +28,9 @@ def low_pass(values: np.ndarray, timestamps_s: np.ndarray, cutoff_hz: float) -> 
     even = np.linspace(timestamps_s[0], timestamps_s[-1], count)
     sections = butter(ORDER, cutoff_hz / BOTH_WAYS, fs=(count - 1) / (even[-1] - even[0]), output="sos")
     flat = _at(values.reshape(count, -1).astype(np.float64), timestamps_s, even)
-    smooth = sosfiltfilt(sections, flat, axis=0, padlen=min(count - 1, round(3 * (count - 1) / (cutoff_hz * np.ptp(even)))))
+    smooth = sosfiltfilt(
+        sections, flat, axis=0, padlen=min(count - 1, round(3 * (count - 1) / (cutoff_hz * np.ptp(even))))
+    )
     return _at(smooth, even, timestamps_s).reshape(values.shape).astype(values.dtype)
 
 

@@ -2,8 +2,8 @@
 
 A body of known size that fills so many pixels is so far away. For every joint, root (X, Y, Z) plus joint (x, y, z) lies
 on the viewing ray (u, v) of its keypoint: X + x = u (Z + z), Y + y = v (Z + z). These are linear in the root, and least
-squares over the joints have a closed form. Its weak part is the depth Z: an error of one per cent in the length of a leg
-is one per cent of the distance. It jitters ten times as much as people do and hardly anything of it is motion, so Z
+squares over the joints have a closed form. Its weak part is the depth Z: an error of one per cent in the length of a
+leg is one per cent of the distance. It jitters ten times as much as people do and hardly anything of it is motion, so Z
 is a smoothing spline of the frames' answers, weighted by how much each frame knows, and X and Y follow the keypoints.
 """
 
@@ -83,8 +83,8 @@ def solve_frames(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return every frame's weighted least squares by itself: depth, information, centre, offset.
 
-    With a depth Z (T,) the best X and Y are ``centre`` (T, 2) times Z plus ``offset`` (T, 2); ``information`` (T,) is the
-    curvature of the squared error in Z.
+    With a depth Z (T,) the best X and Y are ``centre`` (T, 2) times Z plus ``offset`` (T, 2); ``information`` (T,) is
+    the curvature of the squared error in Z.
     """
     weights = weights[..., None]  # (T, J, 1)
     total = weights.sum(axis=1)

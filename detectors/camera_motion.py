@@ -1,4 +1,4 @@
-"""``CameraMotion``: whether the camera moves, from some corners of the background that are followed in small grey pictures."""
+"""``CameraMotion``: whether the camera moves, by corners of the background in small grey pictures."""
 
 from __future__ import annotations
 
@@ -104,11 +104,14 @@ def background_motion(
         corners: (N, 1, 2) float32, in ``before``.
         mask: (h, w) uint8, 0 where ``after`` shows people.
     """
-    found, has_found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None, winSize=(15, 15), maxLevel=3)
-    back, has_back, _ = cv2.calcOpticalFlowPyrLK(after, before, found, None, winSize=(15, 15), maxLevel=3)
+    guess = np.empty_like(corners)  # is not used without the flag for it
+    found, has_found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, guess, winSize=(15, 15), maxLevel=3)
+    back, has_back, _ = cv2.calcOpticalFlowPyrLK(after, before, found, guess, winSize=(15, 15), maxLevel=3)
     is_kept = (has_found[:, 0] == 1) & (has_back[:, 0] == 1)
     is_kept &= np.linalg.norm((back - corners)[:, 0], axis=1) < ROUND_TRIP_PX
-    columns, rows = np.clip(np.rint(np.nan_to_num(found[:, 0])), 0, (mask.shape[1] - 1, mask.shape[0] - 1)).astype(int).T
+    columns, rows = (
+        np.clip(np.rint(np.nan_to_num(found[:, 0])), 0, (mask.shape[1] - 1, mask.shape[0] - 1)).astype(int).T
+    )
     is_kept &= mask[rows, columns] > 0
     if is_kept.sum() < LEAST_CORNERS:
         return None
@@ -119,7 +122,7 @@ def background_motion(
 
 
 def shift_of(motion: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Return how far a motion (3, 3) moves the middle and, by turn and scale, the edge of a picture, in longer sides."""
+    """Return how far a motion (3, 3) moves a picture's middle and, by turn and scale, its edge, in longer sides."""
     height, width = shape
     middle, edge = np.array([width / 2, height / 2, 1]), np.array([max(shape) / 2, 0])
     moved = float(np.linalg.norm((motion @ middle - middle)[:2]))

@@ -1,4 +1,4 @@
-"""``Footage`` looks at the frames that pass on their way to a detector: cuts, what people wear, whether the camera moves."""
+"""``Footage`` looks at the frames on their way to a detector: cuts, what people wear, how the camera moves."""
 
 from __future__ import annotations
 
