@@ -104,9 +104,8 @@ def background_motion(
         corners: (N, 1, 2) float32, in ``before``.
         mask: (h, w) uint8, 0 where ``after`` shows people.
     """
-    guess = np.empty_like(corners)  # is not used without the flag for it
-    found, has_found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, guess, winSize=(15, 15), maxLevel=3)
-    back, has_back, _ = cv2.calcOpticalFlowPyrLK(after, before, found, guess, winSize=(15, 15), maxLevel=3)
+    found, has_found = _follow(before, after, corners)
+    back, has_back = _follow(after, before, found)
     is_kept = (has_found[:, 0] == 1) & (has_back[:, 0] == 1)
     is_kept &= np.linalg.norm((back - corners)[:, 0], axis=1) < ROUND_TRIP_PX
     columns, rows = (
@@ -119,6 +118,13 @@ def background_motion(
     if motion is None or agrees.sum() < max(LEAST_CORNERS, AGREEING * is_kept.sum()):
         return None
     return np.vstack([motion, [0, 0, 1]])
+
+
+def _follow(before: np.ndarray, after: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where corners (N, 1, 2) went, and whether they were found (N, 1)."""
+    places = np.empty_like(corners)
+    _, has_found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, places, winSize=(15, 15), maxLevel=3)
+    return places, np.asarray(has_found)
 
 
 def shift_of(motion: np.ndarray, shape: tuple[int, ...]) -> float:

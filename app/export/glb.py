@@ -26,8 +26,9 @@ MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 FLOAT, SHORT = 5126, 5123
 VERTICES = 34962  # target of buffer views that hold vertex attributes
 SIDES = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
-WAIST, THICKNESS = 0.15, 0.12  # of a bone's length: where it is thickest, and half its width there
-LEAST_WIDTH_M, MOST_WIDTH_M = 0.015, 0.045
+# Of a bone's length: where it is thickest, and half its width there.
+USUAL_SHAPE, HEAD_SHAPE = (0.15, 0.14), (0.5, 0.6)
+LEAST_WIDTH, MOST_WIDTH = 0.015, 0.07  # metres
 
 
 def write_glb(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
@@ -189,20 +190,20 @@ def body_parts(rig: Rig, stands: np.ndarray) -> dict[str, list[tuple[np.ndarray,
         ends = [rig.offsets[child] for child, other in enumerate(JOINTS) if other.parent == index]
         for end in [*ends, rig.ends[index]]:
             if np.linalg.norm(end) > 1e-6:
-                places, normals = bone_shape(end)
+                places, normals = bone_shape(end, *(HEAD_SHAPE if joint.name == "Head" else USUAL_SHAPE))
                 side = {"L": "left", "R": "right"}.get(joint.name[0] if joint.name != "LowerBack" else "", "middle")
                 parts[side].append((places + stands[index], normals, np.full(len(places), index)))
     return parts
 
 
-def bone_shape(bone: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return places (24, 3) and normals (24, 3) of the eight triangles of a bone from the origin to ``bone`` (3,)."""
+def bone_shape(bone: np.ndarray, waist: float, thickness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return places (24, 3) and normals (24, 3) of an octahedron from the origin to ``bone`` (3,)."""
     length = float(np.linalg.norm(bone))
     along = bone / length
     side = np.cross(along, np.eye(3)[np.abs(along).argmin()])
     side /= np.linalg.norm(side)
-    width = float(np.clip(THICKNESS * length, LEAST_WIDTH_M, MOST_WIDTH_M))
-    ring = WAIST * bone + width * np.array([side, np.cross(along, side), -side, -np.cross(along, side)])
+    width = float(np.clip(thickness * length, LEAST_WIDTH, MOST_WIDTH))
+    ring = waist * bone + width * np.array([side, np.cross(along, side), -side, -np.cross(along, side)])
     following = np.roll(ring, -1, axis=0)
     base = np.stack([np.zeros((4, 3)), following, ring], axis=1)
     tip = np.stack([np.tile(bone, (4, 1)), ring, following], axis=1)
