@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from app.results import PoseResult
 from app.smoothing import is_smoothable
 from detectors.people import Track
 
-SMALL_PX = 120  # the training pictures show people from a quarter of the picture's height on
-LOW_SCORE = 0.5
-MANY_FILLED = 0.1
-OFTEN_CUT = 0.05
-FAR_OFF = 0.05  # of the person's height
-SHAKY = 40.0  # m/s^2; brisk walking has 7, sport 15 to 25
-WOBBLY_BONES = 0.12
-ROUGH_SEAMS = 1.5
-SLIPPERY = 0.8  # m/s; on the rendered clips the truth has 0.2, results 0.2 to 0.65
 CAMERA_MOVES = "camera moves: positions are camera-relative"
 CAMERA_UNKNOWN = "too little background to tell whether the camera moves: positions hold if it does not"
 NO_UP = "nobody stands upright for long: the camera is taken to be level"
 NO_METRES = "these weights have no metres: no trajectory, and sizes mean nothing"
 
 
+@dataclass(frozen=True)
+class Limit:
+    """When a number of a report calls for a warning.
+
+    Attributes:
+        name: Key of the report; a number that cannot be had is no reason to warn.
+        value: The limit.
+        text: The sentence, with places for the number and the limit.
+        is_least: The number should be no smaller, instead of no larger.
+        needs_metres: The limit is one of metres and means nothing in other units.
+    """
+
+    name: str
+    value: float
+    text: str
+    is_least: bool = False
+    needs_metres: bool = False
+
+
+LIMITS = (
+    Limit("height_px", 120, "person is {:.0f} px tall, smaller than {} px: expect large errors", is_least=True),
+    Limit(
+        "mean_score", 0.5, "2D score is {:.2f}, below {}: the detector is unsure, look at the overlay", is_least=True
+    ),
+    Limit("cut", 0.05, "person is cut by the picture's border in {:.0%} of frames: joints out there are guesses"),
+    Limit("interpolated", 0.1, "{:.0%} of the person's frames are filled in, nobody was detected there"),
+    Limit("reprojection", 0.05, "3D misses 2D by {:.1%} of the person's height: the pose or --fov is wrong"),
+    # Brisk walking has 7 m/s^2, sport 15 to 25.
+    Limit("jitter", 40, "jitter is {:.0f} m/s^2: the 2D shakes, --smooth 6 calms it", needs_metres=True),
+    Limit("bone_length_variation", 0.12, "bone lengths vary by {:.0%}: depth is unsure, --rigid-bones holds them"),
+    Limit("seam_ratio", 1.5, "motion is {:.1f} times faster at window borders than elsewhere"),
+    # On the rendered clips the truth has 0.2 m/s, results have 0.2 to 0.65.
+    Limit("foot_slide", 0.8, "standing feet slide at {:.2f} m/s: positions or --fov are off"),
+)
+
+
 def warnings_of(report: dict[str, Any], result: PoseResult, track: Track) -> list[str]:
-    """Return what a user should know before trusting one person's numbers; most important first.
+    """Return what a user should know before trusting one person's numbers.
 
     Args:
         report: The person's numbers, see ``app.quality.assess``.
@@ -32,38 +60,27 @@ def warnings_of(report: dict[str, Any], result: PoseResult, track: Track) -> lis
         track: Of this person.
     """
     shot, has_metres = result.shot_of(track), report["reprojection_px"] is not None
-    checks = [
-        (report["height_px"] < SMALL_PX,
-         f"person is {report['height_px']:.0f} px tall, smaller than {SMALL_PX} px: expect large errors"),
-        (report["mean_score"] < LOW_SCORE,
-         f"2D score is {report['mean_score']:.2f}, below {LOW_SCORE}: the detector is unsure, look at the overlay"),
-        (report["cut"] > OFTEN_CUT,
-         f"person is cut by the picture's border in {report['cut']:.0%} of frames: the joints outside are guesses"),
-        (report["interpolated"] > MANY_FILLED,
-         f"{report['interpolated']:.0%} of the person's frames are filled in, nobody was detected there"),
-        (has_metres and report["reprojection"] > FAR_OFF,
-         f"3D misses 2D by {report['reprojection']:.1%} of the person's height: the pose or --fov is wrong"),
-        (has_metres and report["jitter"] > SHAKY,
-         f"jitter is {report['jitter']:.0f} m/s^2: the 2D shakes; --smooth 6 calms it"),
-        (report["bone_length_variation"] > WOBBLY_BONES,
-         f"bone lengths vary by {report['bone_length_variation']:.0%}: depth is unsure; --rigid-bones holds them"),
-        ((report["seam_ratio"] or 0) > ROUGH_SEAMS,
-         f"motion is {report['seam_ratio'] or 0:.1f} times faster at window borders than elsewhere"),
-        ((report["foot_slide"] or 0) > SLIPPERY,
-         f"standing feet slide at {report['foot_slide'] or 0:.2f} m/s: positions or --fov are off"),
-        (has_metres and shot.moves is True, CAMERA_MOVES),
-        (has_metres and shot.moves is None, CAMERA_UNKNOWN),
-        (shot.up is None, NO_UP),
-        (not has_metres, NO_METRES),
-        (*_smoothing(result, track),),
-    ]  # fmt: skip
-    return [text for applies, text in checks if applies]
+    texts = []
+    for limit in LIMITS:
+        number = report[limit.name]
+        if number is None or (limit.needs_metres and not has_metres):
+            continue
+        if number < limit.value if limit.is_least else number > limit.value:
+            texts.append(limit.text.format(number, limit.value))
+    if has_metres and shot.moves is not False:
+        texts.append(CAMERA_MOVES if shot.moves else CAMERA_UNKNOWN)
+    if shot.up is None:
+        texts.append(NO_UP)
+    if not has_metres:
+        texts.append(NO_METRES)
+    return texts + _smoothing(result, track)
 
 
-def _smoothing(result: PoseResult, track: Track) -> tuple[bool, str]:
+def _smoothing(result: PoseResult, track: Track) -> list[str]:
     cutoff = result.provenance["options"].get("smooth_hz")
-    is_in_vain = cutoff is not None and not is_smoothable(result.video.timestamps_s[track.frames], cutoff)
-    return is_in_vain, f"--smooth {cutoff} changes nothing at {result.video.usual_fps:.0f} frames per second"
+    if cutoff is None or is_smoothable(result.video.timestamps_s[track.frames], cutoff):
+        return []
+    return [f"--smooth {cutoff:g} changes nothing at {result.video.usual_fps:.0f} frames per second"]
 
 
 def line_of(report: dict[str, Any]) -> str:

@@ -126,7 +126,8 @@ def run(
         detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device,
         backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid_bones,
         smooth_hz=smooth, max_gap_s=max_gap, min_track_s=min_track, people=people,
-        formats=tuple(formats.split(",")), up=up.value, is_upright=upright, has_overlay=overlay,
+        formats=tuple(name.strip() for name in formats.split(",")), up=up.value, is_upright=upright,
+        has_overlay=overlay,
     )  # fmt: skip
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after

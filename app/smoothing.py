@@ -6,8 +6,9 @@ import numpy as np
 from scipy.signal import butter, sosfiltfilt
 
 ORDER = 2  # doubled by the second run; with it, what gait laboratories call a zero-lag fourth-order filter
-# Two runs weaken the cut-off frequency twice; a filter with a higher cut-off makes it 3 dB together.
-# Source: Winter, "Biomechanics and Motor Control of Human Movement", 4th edition, section 2.2.4.4.
+# Two runs weaken the cut-off frequency twice; a filter with a cut-off higher by this makes it 3 dB together.
+# Source: Winter, "Biomechanics and Motor Control of Human Movement", on filtering in both directions; here with the
+# tangents that a digital filter has instead of frequencies.
 BOTH_WAYS = (2**0.5 - 1) ** (1 / (2 * ORDER))
 
 
@@ -26,17 +27,17 @@ def low_pass(values: np.ndarray, timestamps_s: np.ndarray, cutoff_hz: float) -> 
     if count < 4 or not is_smoothable(timestamps_s, cutoff_hz):
         return values
     even = np.linspace(timestamps_s[0], timestamps_s[-1], count)
-    sections = butter(ORDER, cutoff_hz / BOTH_WAYS, fs=(count - 1) / (even[-1] - even[0]), output="sos")
+    rate = (count - 1) / (even[-1] - even[0])
+    single = rate / np.pi * np.arctan(np.tan(np.pi * cutoff_hz / rate) / BOTH_WAYS)
+    sections = butter(ORDER, single, fs=rate, output="sos")
     flat = _at(values.reshape(count, -1).astype(np.float64), timestamps_s, even)
-    smooth = sosfiltfilt(
-        sections, flat, axis=0, padlen=min(count - 1, round(3 * (count - 1) / (cutoff_hz * np.ptp(even))))
-    )
+    smooth = sosfiltfilt(sections, flat, axis=0, padlen=min(count - 1, round(3 * rate / cutoff_hz)))
     return _at(smooth, even, timestamps_s).reshape(values.shape).astype(values.dtype)
 
 
 def is_smoothable(timestamps_s: np.ndarray, cutoff_hz: float) -> bool:
     """Return whether frames at these times can hold anything faster than ``cutoff_hz``."""
-    return len(timestamps_s) > 1 and cutoff_hz / BOTH_WAYS < 0.5 * (len(timestamps_s) - 1) / np.ptp(timestamps_s)
+    return len(timestamps_s) > 1 and cutoff_hz < 0.499 * (len(timestamps_s) - 1) / np.ptp(timestamps_s)
 
 
 def _at(columns: np.ndarray, times: np.ndarray, wanted: np.ndarray) -> np.ndarray:

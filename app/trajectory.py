@@ -3,8 +3,13 @@
 A body of known size that fills so many pixels is so far away. For every joint, root (X, Y, Z) plus joint (x, y, z) lies
 on the viewing ray (u, v) of its keypoint: X + x = u (Z + z), Y + y = v (Z + z). These are linear in the root, and least
 squares over the joints have a closed form. Its weak part is the depth Z: an error of one per cent in the length of a
-leg is one per cent of the distance. It jitters ten times as much as people do and hardly anything of it is motion, so Z
-is a smoothing spline of the frames' answers, weighted by how much each frame knows, and X and Y follow the keypoints.
+leg is one per cent of the distance. By itself, every frame's depth jitters ten times as much as people do, and hardly
+anything of it is motion. So depths are a smoothing spline of the frames' answers: least squares over the whole stretch
+with a prior on acceleration, where every frame counts by how much it knows and the noise is what joints miss their rays
+by. X and Y follow the keypoints.
+
+On the rendered clips (detected 2D, true field of view and height) the spline cuts the error of velocity by 60 to 65 %
+and that of position by 10 %, against the frames by themselves; it halves amplitudes at 0.9 to 1.3 Hz.
 """
 
 from __future__ import annotations
@@ -22,9 +27,8 @@ from detectors.people import Track
 from lifter.skeletons import LIMB_JOINTS, coco17_to_h36m17
 
 LIMBS = list(LIMB_JOINTS)  # joints that mean the same in 2D and 3D; trunk and head are marked at different places
-# Where the spline halves an amplitude. Measured on the rendered clips (detected 2D, true field of view and height): the
-# error of velocity falls by 60 %, that of position by 10 %; at 2 Hz half of the jitter stays, at 0.5 Hz turns are cut.
-DEPTH_CUTOFF_HZ = 1.0
+AGILITY = 1.5  # m/s^2, typical acceleration in depth. 1 to 2 are as good on the clips; at 3 and more jitter comes back
+LEAST_MISS_M = 0.0003  # exact keypoints still have rounding
 ROUNDS = 5  # of reweighting
 ROBUST = 1.5  # robust standard deviations from which on a joint counts less
 LEAST_SCORE = 0.02
@@ -66,16 +70,15 @@ def solve_root(joints: np.ndarray, rays: np.ndarray, scores: np.ndarray, timesta
     nearest = NEAREST_M - joints[..., 2].min(axis=1)
     weights = trust
     for _ in range(ROUNDS):
-        depth, information, centre, offset = solve_frames(joints, rays, weights)
-        depth = np.maximum(depth, nearest)
-        points = joints + _root(depth, centre, offset)[:, None]
-        far = np.maximum(points[..., 2], NEAREST_M)
-        miss = np.linalg.norm(points[..., :2] / far[..., None] - rays, axis=-1)
+        depth, _, centre, offset = solve_frames(joints, rays, weights)
+        points = joints + _root(np.maximum(depth, nearest), centre, offset)[:, None]
+        miss = np.linalg.norm(points[..., :2] - rays * points[..., 2:], axis=-1)  # (T, J) metres, at the joint's depth
         usual = 1.4826 * np.median(miss, axis=1, keepdims=True)
-        weights = trust * np.minimum(1, ROBUST * usual / np.maximum(miss, 1e-9)) / far**2
+        weights = trust * np.minimum(1, ROBUST * usual / np.maximum(miss, 1e-9))
     depth, information, centre, offset = solve_frames(joints, rays, weights)
-    depth = np.maximum(smooth_depth(depth, information, timestamps_s), nearest)
-    return _root(depth, centre, offset)
+    variance = float(np.median((weights * miss**2).sum(axis=1) / weights.sum(axis=1))) / 2 + LEAST_MISS_M**2
+    depth = smooth_depth(depth, information / variance, timestamps_s)
+    return _root(np.maximum(depth, nearest), centre, offset)
 
 
 def solve_frames(
@@ -96,26 +99,32 @@ def solve_frames(
     return depth, information, centre, offset
 
 
-def smooth_depth(depth: np.ndarray, information: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
-    """Return depths (T,) as a cubic smoothing spline that halves amplitudes at ``DEPTH_CUTOFF_HZ``.
+def smooth_depth(depth: np.ndarray, precision: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
+    """Return depths (T,) in metres as a cubic smoothing spline: no delay, and constant speed passes unchanged.
 
-    Minimizes the sum of information times squared change, plus the integral of the squared acceleration times a factor
-    that follows from the cut-off. No delay, no lag at the ends; constant speed passes unchanged.
+    Minimizes the sum over frames of precision times squared change, plus squared acceleration over AGILITY squared.
+
+    Args:
+        depth: (T,) metres.
+        precision: (T,) one over the variance of each depth, 1/m^2.
+        timestamps_s: (T,) seconds, increasing.
     """
-    if len(depth) < 3:
+    count = len(depth)
+    if count < 3:
         return depth
     steps = np.diff(timestamps_s)
     before, after = steps[:-1], steps[1:]
     both = (before + after) / 2
-    second = np.stack([1 / (before * both), -1 / before / both - 1 / after / both, 1 / (after * both)])  # (3, T - 2)
-    typical = float(np.median(information)) or 1.0
-    trust = np.maximum(information / typical, 1e-6)
-    pull = both / float(np.median(steps)) / (2 * np.pi * DEPTH_CUTOFF_HZ) ** 4
-    bands = np.zeros((3, len(depth)))  # upper diagonals, the main one last
+    second = np.stack(
+        [1 / (before * both), -1 / (before * both) - 1 / (after * both), 1 / (after * both)]
+    )  # (3, T - 2)
+    pull = both / float(np.median(steps)) / AGILITY**2
+    trust = np.maximum(precision, 1e-6 * float(precision.max()) + 1e-12)
+    bands = np.zeros((3, count))  # upper diagonals, the main one last
     bands[2] = trust
     for i in range(3):
         for j in range(i, 3):
-            bands[2 - (j - i), j : len(depth) - 2 + j] += pull * second[i] * second[j]
+            bands[2 - (j - i), j : count - 2 + j] += pull * second[i] * second[j]
     return solveh_banded(bands, trust * depth)
 
 
