@@ -409,6 +409,9 @@ def evaluate(
     detector_errors: Annotated[
         bool, typer.Option("--detector-errors", help="Also measure the 2D detector on the clips.")
     ] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Also score trajectories, tilt and feet on the clips.")
+    ] = False,
     stills: Annotated[
         Path | None, typer.Option(help="COCO keypoints file of pictures: measure the 2D detector on them.")
     ] = None,
@@ -422,15 +425,17 @@ def evaluate(
         raise typer.BadParameter("--truth belongs to exactly one clip; several clips have theirs beside them")
     if not clips and motion is None and h36m is None and mpi_inf_3dhp is None and stills is None:
         raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
-    if detector_errors and not clips:
-        raise typer.BadParameter("--detector-errors are measured on clips; give some, or --stills")
+    if (detector_errors or placement) and not clips:
+        raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some")
     options = usable_options(lifter=lifter, device=device, backend=backend)
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))
     from app.evaluate import Request, evaluations
 
     done = []
-    request = Request(tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills)
+    request = Request(
+        tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills, placement
+    )
     for evaluation in evaluations(request, options, show_progress):
         for table in evaluation.tables:
             print_table(table)

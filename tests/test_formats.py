@@ -99,6 +99,19 @@ def test_any_pose_with_rigid_bones_is_met_by_rotations(bones):
     np.testing.assert_allclose(forward(rig), joints, atol=1e-6)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e-12, 1e-9, 1e-7, 1e-5, 1e-3])
+def test_limbs_folded_back_on_themselves_stay_exact(offset):
+    joints = np.zeros((1, 17, 3))
+    for child in range(1, 17):  # every bone against its rest direction, but for next to nothing
+        parent = H36M17.parents[child]
+        direction = np.array([offset, 1.0 if parent % 2 else -1.0, -offset])
+        joints[:, child] = joints[:, parent] + 0.3 * direction / np.linalg.norm(direction)
+    rig = rig_of(joints, np.eye(3))
+    identity = rig.rotations @ rig.rotations.swapaxes(-1, -2)
+    np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), identity.shape), atol=1e-9)
+    np.testing.assert_allclose(forward(rig), joints, atol=1e-6)
+
+
 def test_joints_in_one_point_still_make_a_rig():
     rig = rig_of(np.zeros((2, 17, 3)), np.eye(3))
     assert np.isfinite(rig.rotations).all()

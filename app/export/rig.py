@@ -170,16 +170,20 @@ def _frame(up: np.ndarray, left: np.ndarray, *, is_left_exact: bool = False) -> 
 
 
 def _shortest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the smallest rotations (T, 3, 3) from directions ``a`` (T, 3), of length 1, to ``b`` (T, 3)."""
+    """Return the smallest rotations (T, 3, 3) from directions ``a`` (T, 3), of length 1, to ``b`` (T, 3).
+
+    Half a turn about ``a``, then half a turn about the direction in the middle: a rotation even where the two are
+    nearly opposite, when the usual formula divides by next to nothing.
+    """
     b = _unit(np.where(np.linalg.norm(b, axis=1, keepdims=True) > TINY, b, a))
-    axis, cosine = np.cross(a, b), (a * b).sum(axis=1)
-    x, y, z = axis.T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    turn = np.eye(3) + cross + cross @ cross / np.maximum(1 + cosine, TINY)[:, None, None]
-    across = _unit(_across(np.zeros_like(a), a))  # half a turn has no smallest axis: any will do
-    half = 2 * across[:, :, None] * across[:, None] - np.eye(3)
-    return np.where((cosine < -1 + TINY)[:, None, None], half, turn)
+    middle = a + b
+    any_across = _across(np.zeros_like(a), a)
+    middle = _unit(np.where(np.linalg.norm(middle, axis=1, keepdims=True) > TINY, middle, any_across))
+    return _half_turn(middle) @ _half_turn(a)
+
+
+def _half_turn(axis: np.ndarray) -> np.ndarray:
+    return 2 * axis[:, :, None] * axis[:, None] - np.eye(3)
 
 
 def _across(vectors: np.ndarray, axis: np.ndarray) -> np.ndarray:
