@@ -15,7 +15,7 @@ import typer
 
 from app import __version__
 from app.console import fail, note, print_table, say, show_progress
-from app.options import BACKENDS, PEOPLE, Options
+from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS
 
@@ -24,6 +24,8 @@ EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with 
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
+UpAxes = Enum("UpAxes", {axis: axis for axis in UP_AXES}, type=str)  # type: ignore[misc]
+DEFAULT_UP = UpAxes(DEFAULTS.up)
 
 cli = typer.Typer(
     name="posemamba",
@@ -99,7 +101,12 @@ def run(
         DEFAULTS.fov_degrees
     ),
     flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
-    rigid: Annotated[bool, typer.Option(help="Constant bone lengths.")] = DEFAULTS.has_rigid_bones,
+    rigid_bones: Annotated[
+        bool, typer.Option(help="Constant bone lengths in every file; bvh and glb have them anyway.")
+    ] = DEFAULTS.has_rigid_bones,
+    smooth: Annotated[
+        float | None, typer.Option(help="Smooth the 3D: zero-phase Butterworth with this cut-off, Hz; 6 is usual.")
+    ] = DEFAULTS.smooth_hz,
     max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
     min_track: Annotated[
         float, typer.Option("--min-track-seconds", help="Drop people seen for less than this, seconds.")
@@ -107,6 +114,13 @@ def run(
     people: Annotated[
         str, typer.Option(help=f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.")
     ] = DEFAULTS.people,
+    formats: Annotated[str, typer.Option(help=f"Files to write, of {', '.join(FORMATS)}.")] = ",".join(
+        DEFAULTS.formats
+    ),
+    up: Annotated[UpAxes, typer.Option(help="Axis that points up in csv, trc and bvh; glb is y up.")] = DEFAULT_UP,
+    upright: Annotated[
+        bool, typer.Option(help="Turn csv, trc, bvh, glb and the 3D panel by the estimated tilt of the camera.")
+    ] = DEFAULTS.is_upright,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
     pattern: Annotated[
         str | None, typer.Option(help="In folders, take files that match this, such as 'cam1_*' or 'day2/*.mov'.")
@@ -117,14 +131,16 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4).
+    """Turn videos into 3D keypoints (pose.json, pose.npz and more) and a skeleton overlay (overlay.mp4).
 
     What is done is left alone: run the same command again to go on after an interruption, or with more videos.
     """
     options = usable_options(
         detector=detector.value, detector_weights=tuple(detector_weights), detect_every=detect_every, lifter=lifter,
-        device=device, backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid,
-        max_gap_s=max_gap, min_track_s=min_track, people=people, has_overlay=overlay,
+        device=device, backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid_bones,
+        smooth_hz=smooth, max_gap_s=max_gap, min_track_s=min_track, people=people,
+        formats=tuple(name.strip() for name in formats.split(",")), up=up.value, is_upright=upright,
+        has_overlay=overlay,
     )  # fmt: skip
     if scheduler and jobs > 1:
         raise typer.BadParameter("--jobs starts processes here and --scheduler uses others; give one of them")
@@ -318,6 +334,9 @@ def evaluate(
     detector_errors: Annotated[
         bool, typer.Option("--detector-errors", help="Also measure the 2D detector on the clips.")
     ] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Also score trajectories, tilt and feet on the clips.")
+    ] = False,
     stills: Annotated[
         Path | None, typer.Option(help="COCO keypoints file of pictures: measure the 2D detector on them.")
     ] = None,
@@ -331,15 +350,17 @@ def evaluate(
         raise typer.BadParameter("--truth belongs to exactly one clip; several clips have theirs beside them")
     if not clips and motion is None and h36m is None and mpi_inf_3dhp is None and stills is None:
         raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
-    if detector_errors and not clips:
-        raise typer.BadParameter("--detector-errors are measured on clips; give some, or --stills")
+    if (detector_errors or placement) and not clips:
+        raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some")
     options = usable_options(lifter=lifter, device=device, backend=backend)
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))
     from app.evaluate import Request, evaluations
 
     done = []
-    request = Request(tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills)
+    request = Request(
+        tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills, placement
+    )
     for evaluation in evaluations(request, options, show_progress):
         for table in evaluation.tables:
             print_table(table)

@@ -136,7 +136,10 @@ def _results(job: Job, progress: Progress | None, began: float) -> Outcome:
         folder = Path(place)
         before = _state(job.clip)
         result = estimate(job.clip, job.options, progress or silent)
-        export(result, folder, has_overlay=job.options.has_overlay, progress=progress or silent)
+        export(
+            result, folder, formats=job.options.formats, up=job.options.up, is_upright=job.options.is_upright,
+            has_overlay=job.options.has_overlay, progress=progress or silent,
+        )  # fmt: skip
         digest = sha256_of(job.clip)
         if _state(job.clip) != before:
             raise ValueError(f"{job.clip} changed while it was analysed; run the command again when it is complete")

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.advice import summary_lines
 from app.console import bars, fail, note, one_line, say, watched
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,8 @@ class Display:
         rates = {name: f" ({record['frames'] / s:.0f} frames/s)" if s > 0.05 else "" for name, s in stages.items()}
         said = ", ".join(f"{name} {s:.2f} s{rates[name]}" for name, s in stages.items())
         say(f"  {said}; together {together:.2f} s, {duration / together:.2f} x real time")
+        for line in summary_lines(record["quality"]):
+            say(f"  {line}")
         if len(self._bytes) == 1:
             for file in record["files"]:
                 say(f"  {shown(folder / file)}")

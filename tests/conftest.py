@@ -6,7 +6,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting thr
 
 import importlib.util
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -18,7 +20,10 @@ import torch
 from app.batch import Request, run_batch
 from app.discovery import discover
 from app.options import Options
+from app.results import Pose3D, VideoInfo
+from detectors.people import Track
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
+from lifter.training.data import coco17_from_h36m17
 from lifter.training.train import save_weights
 from tests.batches import Command
 
@@ -152,3 +157,43 @@ def command(root, batch_options):
         if each.process.poll() is None:
             each.signal(signal.SIGKILL)
             each.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def walker() -> np.ndarray:
+    """Joints (257, 17, 3) of the man in the sample clip: he walks, stops, waves, turns, walks off. Metres, y up."""
+    with np.load(ROOT / "assets" / "walk_wave.gt.npz", allow_pickle=False) as truth:
+        return truth["h36m_world"][:, 0].astype(np.float64)
+
+
+class Filmed(NamedTuple):
+    """Somebody before a known camera, seen without error: what the app would know, and the truth."""
+
+    track: Track
+    pose: Pose3D  # without root
+    video: VideoInfo
+    root: np.ndarray
+    up: np.ndarray
+    fov_degrees: float
+
+
+@pytest.fixture(scope="session")
+def filmed() -> Callable[..., Filmed]:
+    """A function that films joints (T, 17, 3) in metres, y up, with a camera that looks to -z."""
+
+    def film(world, *, pitch=10.0, roll=0.0, eye=(0.0, 1.5, 2.0), fov=50.0, size=(1280, 720), fps=30.0, person_id=0):
+        p, r = np.radians(pitch), np.radians(roll)
+        pitched = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+        rolled = np.array([[np.cos(r), np.sin(r), 0], [-np.sin(r), np.cos(r), 0], [0, 0, 1]])
+        turn = rolled @ pitched @ np.diag([1.0, -1, -1])
+        joints = (world - eye) @ turn.T
+        coco = coco17_from_h36m17(torch.from_numpy(joints)).numpy()
+        focal = max(size) / 2 / np.tan(np.radians(fov) / 2)
+        keypoints = focal * coco[..., :2] / coco[..., 2:] + (np.array(size) - 1) / 2
+        frames, seen = np.arange(len(world)), np.ones((len(world), 17), np.float32)
+        track = Track(person_id, frames, keypoints.astype(np.float32), seen, seen[:, 0] > 0, seen[:, 0] > 0)
+        pose = Pose3D(person_id, frames, (joints - joints[:, :1]).astype(np.float32), seen, "m")
+        video = VideoInfo(Path("filmed.mp4"), *size, fps, len(world), 0, frames / fps)
+        return Filmed(track, pose, video, joints[:, 0], turn @ [0, 1, 0], fov)
+
+    return film

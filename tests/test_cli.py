@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from app.cli import cli, discover, unique_names
-from app.options import BACKENDS, Options
+from app.options import BACKENDS, FORMATS, Options
 from app.results import VideoInfo
 from app.video import write_video
 from lifter import scan
@@ -66,6 +66,9 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("run", "x.mp4", "-o", "out", "--height", "17"), 2, "metres"),
         (("run", "x.mp4", "-o", "out", "--people", "tallest"), 2, "largest"),
         (("run", "x.mp4", "-o", "out", "--min-track-seconds", "-1"), 2, "seconds"),
+        (("run", "x.mp4", "-o", "out", "--formats", "json,fbx"), 2, "fbx"),
+        (("run", "x.mp4", "-o", "out", "--smooth", "0"), 2, "Hz"),
+        (("run", "x.mp4", "-o", "out", "--up", "x"), 2, "up"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--lifter", "nothing-s"), 1, "nothing-s"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--backend", "abacus"), 2, "abacus"),
         (("evaluate",), 2, "--motion"),
@@ -139,16 +142,24 @@ def test_help_loads_no_heavy_package():
 def test_defaults_of_run_are_those_of_options():
     command = typer.main.get_command(cli).commands["run"]
     flags = {p.name: p.default for p in command.params}
-    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "rigid": "has_rigid_bones",
-             "max_gap": "max_gap_s", "min_track": "min_track_s", "overlay": "has_overlay"}  # fmt: skip
+    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "rigid_bones": "has_rigid_bones",
+             "smooth": "smooth_hz", "max_gap": "max_gap_s", "min_track": "min_track_s", "upright": "is_upright",
+             "overlay": "has_overlay"}  # fmt: skip
     from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}
     from_flags["detector_weights"] = tuple(from_flags["detector_weights"])  # typer has lists only
+    from_flags["formats"] = tuple(from_flags["formats"].split(","))
     for field in dataclasses.fields(Options):
         assert from_flags[field.name] == field.default, field.name
 
 
 def test_options_know_every_scan():
     assert set(BACKENDS) == {"auto", *scan.BACKENDS}
+
+
+def test_options_know_every_format():
+    from app.export import WRITERS
+
+    assert tuple(WRITERS) == FORMATS
 
 
 def test_folders_are_searched_in_order_and_other_files_left_alone(tmp_path):
