@@ -157,11 +157,11 @@ def work(engine: Engine, jobs: list[Job], records: Records, folder: OutFolder) -
     with display:
         for outcome in engine.outcomes(jobs, display):
             failed += outcome.record["status"] != "done"
-            display.ended(outcome.record, outcome.fault)
             try:
                 records.add(outcome.record)
             except OSError as error:
                 fail(f"{shown(records.path)} lacks a line ({error.strerror or error}); the next run adds it")
+            display.ended(outcome.record, outcome.fault)
     return failed
 
 

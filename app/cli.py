@@ -14,13 +14,13 @@ from typing import Annotated, Any
 import typer
 
 from app import __version__
+from app.clip import EXPECTED
 from app.console import fail, note, print_table, say, show_progress
 from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS
 
 DEFAULTS = Options()
-EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)

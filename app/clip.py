@@ -185,9 +185,7 @@ def _facts(result: PoseResult) -> dict[str, Any]:
 def _said(job: Job, error: Exception) -> str:
     """Return a sentence for the user; what the operating system says is a word or two."""
     if isinstance(error, OSError) and error.errno is not None:
-        return (
-            f"{job.clip} was not finished: {error.strerror} ({error.filename or job.out}); its results go to {job.out}"
-        )
+        return f"{job.clip} was not finished: {error.strerror}; its results go to {job.out}"
     return str(error)
 
 

@@ -44,19 +44,21 @@ def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found
     """
     found = Found()
     for path in inputs:
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - "a/../b" is "b", links are kept
         if not path.is_dir():
-            found.clips.append(Path(os.path.abspath(path)))  # noqa: PTH100 - "a/../b" is "b", links are kept
-            continue
-        root = Path(os.path.abspath(path))  # noqa: PTH100
-        before = len(found.clips)
-        found.clips.extend(
-            file
-            for file in _files(root, Path(os.path.realpath(out)), found.problems)
-            if (file.suffix.lower() in VIDEO_SUFFIXES if pattern is None else _matches(file, root, pattern))
-        )
-        if len(found.clips) == before:
-            wanted = f"matching {pattern}" if pattern else f"ending in {', '.join(sorted(VIDEO_SUFFIXES))}"
-            found.problems.append(f"no video in {path}; expected files {wanted}")
+            found.clips.append(absolute)
+        elif path.resolve().is_relative_to(out.resolve()):
+            found.problems.append(
+                f"{path} is where results go, nothing in it was taken; choose another folder for --out"
+            )
+        else:
+            clips = [
+                clip for clip in _files(absolute, out.resolve(), found.problems) if _is_wanted(clip, absolute, pattern)
+            ]
+            if not clips:
+                wanted = f"matching {pattern}" if pattern else f"ending in {', '.join(sorted(VIDEO_SUFFIXES))}"
+                found.problems.append(f"no video in {path}; expected files {wanted}")
+            found.clips.extend(clips)
     return Found(list(dict.fromkeys(found.clips)), found.problems)
 
 
@@ -68,13 +70,12 @@ def _files(root: Path, out: Path, problems: list[str]) -> Iterator[Path]:
 
     for folder, folders, files in os.walk(root, onerror=complain):
         here = Path(folder)
-        if Path(os.path.realpath(here)).is_relative_to(out):
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != out)
         yield from (here / name for name in sorted(files) if not name.startswith(".") and (here / name).is_file())
 
 
-def _matches(file: Path, root: Path, pattern: str) -> bool:
+def _is_wanted(file: Path, root: Path, pattern: str | None) -> bool:
+    if pattern is None:
+        return file.suffix.lower() in VIDEO_SUFFIXES
     below = file.relative_to(root).as_posix()
     return fnmatchcase((below if "/" in pattern else file.name).lower(), pattern.lower())

@@ -24,6 +24,7 @@ from app import lock
 
 MARKER = "clip.json"  # the record of a clip's results, written last
 OURS = ".posemamba"
+PART = ".part"
 RESERVED = ("batch.jsonl", "summary.csv")
 LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may come behind
 PROBE_BYTES = 1 << 20  # no clip is begun where not even this can be written
@@ -103,7 +104,7 @@ class OutFolder:
         stem = "clip" if not stem.strip(". ") else f"_{stem}" if stem.startswith(".") else stem
         taken = {_folded(name) for name in (*names.values(), *RESERVED)}
         name, number = stem, 1
-        while _folded(name) in taken or _is_no_folder(self.path / name):
+        while _folded(name) in taken or _is_of_others(self.path / name):
             number += 1
             name = f"{stem}-{number}"
         return name
@@ -115,6 +116,9 @@ class OutFolder:
     def _tidy(self) -> None:
         """Delete what killed processes left; results that were about to be replaced get their name back."""
         shutil.rmtree(self._ours / "parts", ignore_errors=True)
+        for pattern in ("probe-*", f".names.json.*{PART}", *(f"../.{name}.*{PART}" for name in RESERVED)):
+            for part in self._ours.glob(pattern):
+                part.unlink(missing_ok=True)
         for old in (self._ours / "old").glob("*/*"):
             with suppress(OSError):  # new ones are there
                 old.rename(self.path / old.name)
@@ -165,7 +169,7 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all; an older one of that name is replaced."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
     try:
         part.write_bytes(content)
         _sync(part)
@@ -224,9 +228,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _is_no_folder(path: Path) -> bool:
-    """Return whether something is there that no folder can replace."""
-    return path.is_symlink() or (path.exists() and not path.is_dir())
+def _is_of_others(path: Path) -> bool:
+    """Return whether something is there that is no folder of results, nor an empty one."""
+    if path.is_dir() and not path.is_symlink():
+        return not (path / MARKER).exists() and any(path.iterdir())
+    return os.path.lexists(path)
 
 
 def _folded(name: str) -> str:

@@ -63,7 +63,9 @@ class Records:
         self._write_table()
 
     def _is_current(self, record: dict[str, Any]) -> bool:
-        return record["status"] != "done" or (self.path.parent / record["folder"]).is_dir()
+        """Return whether the results, or the video that failed, are still there."""
+        is_done = record["status"] == "done"
+        return (self.path.parent / record["folder"]).is_dir() if is_done else Path(record["clip"]).exists()
 
     def _write_table(self) -> None:
         text = io.StringIO(newline="")

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import lock
+from app import lock, pipeline
 from app.batch import Request, run_batch, say_plan
 from app.clip import Job, analyse, models_of, receive
 from app.discovery import VIDEO_SUFFIXES, discover
@@ -197,6 +197,16 @@ def test_results_half_replaced_are_whole_after_the_next_run(short_clips, out, un
     assert not list(old.iterdir())
 
 
+def test_what_a_kill_leaves_is_tidied_up(short_clips, out, batch_options):
+    before = set(out.rglob("*"))
+    (out / ".summary.csv.0123.part").touch()
+    (out / ".posemamba" / ".names.json.0123.part").touch()
+    (out / ".posemamba" / "probe-0123").touch()
+    (out / ".posemamba" / "parts" / "4711-0" / "wave").mkdir(parents=True)
+    batch([short_clips / "text.mp4"], out, batch_options)
+    assert {path for path in out.rglob("*") if path.name not in ("parts", "old")} <= before
+
+
 # Names.
 
 
@@ -219,7 +229,10 @@ def test_names_stay_when_clips_come_and_go(tmp_path):
         "walk-2-2",
     ]
     (folder.path / "run").write_text("a file of somebody")
-    assert names("/a/batch.jsonl.mp4", "/a/run.mp4") == ["batch.jsonl-2", "run-2"]
+    (folder.path / "jump" / "raw").mkdir(parents=True)
+    (folder.path / "sit").mkdir()
+    more = names("/a/batch.jsonl.mp4", "/a/run.mp4", "/a/jump.mp4", "/a/sit.mp4")
+    assert more == ["batch.jsonl-2", "run-2", "jump-2", "sit"]
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1), max_size=6))
@@ -249,7 +262,10 @@ def test_folders_are_searched_in_order_and_other_files_left_alone(tmp_path):
     found = discover([tmp_path], tmp_path / "out")
     assert [path.name for path in found.clips] == ["a.mov", "b.MP4", "c.webm"]
     assert not found.problems
-    assert not discover([tmp_path / "out"], tmp_path / "out").clips
+    for out in (tmp_path / "out", tmp_path):
+        found = discover([tmp_path / "out"], out)
+        assert not found.clips
+        assert "is where results go" in found.problems[0]
 
 
 def test_a_pattern_chooses_by_name_or_by_path(tmp_path):
@@ -277,6 +293,23 @@ def test_suffixes_of_clips_of_these_tests_are_known(short_clips):
 
 
 # Trouble.
+
+
+def test_a_fault_of_ours_in_one_clip_does_not_cost_the_next(short_clips, tmp_path, batch_options, monkeypatch, caplog):
+    real = pipeline.estimate
+
+    def estimate(path, *rest):
+        if path.name == "wave.ts":
+            raise ZeroDivisionError("a bug")
+        return real(path, *rest)
+
+    monkeypatch.setattr(pipeline, "estimate", estimate)  # no input is known that meets a bug; if one is, use it here
+    clips = [short_clips / "wave.ts", short_clips / "monday" / "walk.mp4"]
+    assert batch(clips, tmp_path / "out", batch_options) == 1
+    assert lines(tmp_path / "out")["wave"]["error"].endswith("wave.ts: ZeroDivisionError: a bug")
+    assert lines(tmp_path / "out")["walk"]["status"] == "done"
+    assert "please report it" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_two_batches_do_not_write_to_one_folder(short_clips, out, batch_options):
