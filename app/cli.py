@@ -351,7 +351,7 @@ def evaluate(
     if not clips and motion is None and h36m is None and mpi_inf_3dhp is None and stills is None:
         raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
     if (detector_errors or placement) and not clips:
-        raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some")
+        raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some, or use --stills")
     options = usable_options(lifter=lifter, device=device, backend=backend)
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))

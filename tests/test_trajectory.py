@@ -11,7 +11,6 @@ from hypothesis import given
 
 from app.camera import Pinhole
 from app.options import Options
-from app.pipeline import lift_tracks, ready_lifter
 from app.trajectory import AGILITY, LIMBS, smooth_depth, solve_root, with_root
 from lifter.skeletons import coco17_to_h36m17
 
@@ -145,21 +144,3 @@ def test_smoothing_reaches_the_trajectory(walker, filmed):
     noisy = one._replace(track=replace(one.track, keypoints=one.track.keypoints + noise))
     raw, smooth = (np.abs(np.diff(solved(noisy, smooth_hz=hz), n=2, axis=0)).mean() for hz in (None, 4.0))
     assert smooth < 0.5 * raw
-
-
-def test_the_shipped_network_places_the_man_of_the_sample_clip(root):
-    """Exact keypoints, true field of view and height; docs/results.md has the network's own errors (60 mm)."""
-    from app.results import VideoInfo
-    from app.steadiness import certain_track
-
-    with np.load(root / "assets" / "walk_wave.gt.npz", allow_pickle=False) as truth:
-        keypoints, place, focal = truth["coco_px"][:, 0] - 0.5, truth["h36m_cam"][:, 0, 0], truth["K"][0, 0]
-        height = float(truth["body_height_m"][0])
-    options = Options(fov_degrees=float(2 * np.degrees(np.arctan(320 / focal))), height_m=height)
-    video = VideoInfo(root / "assets" / "walk_wave.mp4", 640, 480, 30.0, len(place), 0, np.arange(len(place)) / 30)
-    track = certain_track(keypoints)
-    (pose,) = lift_tracks(ready_lifter("posemamba-s", "cpu", "auto"), [track], video, options)
-    trajectory = with_root(track, pose, video, options).root
-    assert error_mm(trajectory, place).mean() < 100  # 77 when written, at 3 to 7 m
-    jitter = [np.linalg.norm(np.diff(path, n=2, axis=0), axis=1).mean() for path in (trajectory, place)]
-    assert jitter[0] < jitter[1]
