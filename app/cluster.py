@@ -47,6 +47,7 @@ class Workers:
     def __init__(self, client: Client, address: str) -> None:
         self.address = address
         self._client = client
+        self._has_workers = True
 
     def models(self, options: Options) -> dict[str, Any]:
         """Return what ``options`` mean on a worker; see ``app.clip.models_of``.
@@ -64,6 +65,8 @@ class Workers:
             ) from error
         except KilledWorker as error:
             raise RuntimeError(f"workers die when they load the models: {error}") from error
+        except CancelledError as error:
+            raise self._gone() from error
 
     def outcomes(self, jobs: list[Job], display: Display | None = None) -> Iterator[Outcome]:
         """Yield what became of every job, as they end; how far a worker is with its clip is not shown.
@@ -87,13 +90,16 @@ class Workers:
         try:
             return list(wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED").done)
         except asyncio.TimeoutError:
-            if not self._client.nthreads():
+            has_workers = bool(self._client.nthreads())
+            if self._has_workers and not has_workers:
                 note(f"{self.address} has no workers now; waiting for some to come")
+            self._has_workers = has_workers
             return []
         except CancelledError as error:
-            raise RuntimeError(
-                f"the scheduler {self.address} is gone; run the command again to go on where it stopped"
-            ) from error
+            raise self._gone() from error
+
+    def _gone(self) -> RuntimeError:
+        return RuntimeError(f"the scheduler {self.address} is gone; run the command again to go on where it stopped")
 
 
 @contextmanager

@@ -19,15 +19,19 @@ cluster = pytest.importorskip("app.cluster", reason="needs the dist extra")
 pytestmark = pytest.mark.timeout(600)
 
 
-def at_work(out: Path) -> dict[str, int]:
-    """Return the processes that are at a clip, by its folder."""
-    return {path.name: int(path.parent.name.partition("-")[0]) for path in out.glob(".posemamba/parts/*/*")}
+def at_work(out: Path) -> set[tuple[str, int]]:
+    """Return folders of clips and processes that are, or were when they died, at these."""
+    return {(path.name, int(path.parent.name.partition("-")[0])) for path in out.glob(".posemamba/parts/*/*")}
 
 
 def killed_at(clip: str, out: Path, running: Command, *others: int) -> int:
     """Kill the worker that is at a clip, if it is none of others, and return which one it was."""
-    wait_until(lambda: at_work(out).get(clip) not in {None, *others} or running.process.poll() is not None)
-    worker = at_work(out)[clip]
+
+    def workers() -> list[int]:
+        return [worker for name, worker in at_work(out) if name == clip and worker not in others]
+
+    wait_until(lambda: workers() or running.process.poll() is not None)
+    worker = workers()[0]
     os.kill(worker, signal.SIGKILL)
     return worker
 
@@ -121,27 +125,23 @@ def test_a_clip_whose_workers_die_is_reported_and_the_rest_goes_on(
     assert not has_begun(out)
 
 
+def test_a_scheduler_that_goes_away_is_reported(command, scheduler, short_clips, tmp_path):
+    out = tmp_path / "out"
+    running = command(short_clips, "-o", out, "--scheduler", scheduler.address)
+    wait_until(lambda: has_begun(out) or running.process.poll() is not None)
+    scheduler.stop()
+    code, _, stderr = running.end()
+    assert code == 1
+    assert f"the scheduler {scheduler.address} is gone; run the command again" in stderr
+    assert "Traceback" not in stderr
+
+
 def test_an_address_without_a_scheduler_is_reported(command, short_clips, tmp_path):
     patience = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s"}
     nowhere = ("--scheduler", "tcp://127.0.0.1:1")
     code, _, stderr = command(short_clips, "-o", tmp_path / "out", *nowhere, **patience).end()
     assert code == 1
     assert "no scheduler answers at tcp://127.0.0.1:1" in stderr
-    assert "Traceback" not in stderr
-
-
-def test_a_scheduler_that_goes_away_is_reported(command, short_clips, tmp_path, root):
-    scheduler = Scheduler(tmp_path, root)
-    try:
-        scheduler.start_worker()
-        out = tmp_path / "out"
-        running = command(short_clips, "-o", out, "--scheduler", scheduler.address)
-        wait_until(lambda: has_begun(out) or running.process.poll() is not None)
-    finally:
-        scheduler.stop()
-    code, _, stderr = running.end()
-    assert code == 1
-    assert f"the scheduler {scheduler.address} is gone; run the command again" in stderr
     assert "Traceback" not in stderr
 
 
@@ -159,7 +159,7 @@ def test_two_jobs_give_the_results_of_one(command, short_clips, undisturbed, tmp
 def test_stopped_while_two_jobs_run_it_leaves_no_process_behind(command, short_clips, undisturbed, tmp_path, number):
     out = tmp_path / "out"
     running = command(short_clips, "-o", out, "--jobs", "2")
-    wait_until(lambda: at_work(out).keys() & FOLDERS or running.process.poll() is not None)
+    wait_until(lambda: {name for name, _ in at_work(out)} & FOLDERS or running.process.poll() is not None)
     children = family(running.process)
     if number == signal.SIGINT:
         running.signal(number)  # as a terminal does, to all
