@@ -93,7 +93,8 @@ def test_the_table_scores_every_source(root, exact_detector):
     ]
     place = [float(cell) for cell in columns[1]]
     assert place[0] > 300  # 10 % nearer or farther for a field of view that is 10 % off
-    assert place[1:] == pytest.approx([77, 77], abs=15)
+    assert max(place[1:]) < 92  # measured: 51 with the shipped weights, 77 with those before them
+    assert place[1] == pytest.approx(place[2], abs=15)  # the detector is exact
 
 
 def test_tracks_find_their_person_and_other_options_place_them_anew(result, truth):
