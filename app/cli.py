@@ -14,18 +14,18 @@ from typing import Annotated, Any
 import typer
 
 from app import __version__
-from app.options import BACKENDS, PEOPLE, Options
+from app.clip import EXPECTED
+from app.console import fail, note, print_table, say, show_progress
+from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS
 
 DEFAULTS = Options()
-EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
-VIDEO_SUFFIXES = {
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
-    ".ogv", ".gif", ".mxf",
-}  # fmt: skip
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
+UpAxes = Enum("UpAxes", {axis: axis for axis in UP_AXES}, type=str)  # type: ignore[misc]
+DEFAULT_UP = UpAxes(DEFAULTS.up)
 
 cli = typer.Typer(
     name="posemamba",
@@ -56,9 +56,10 @@ def main() -> None:
         logging.getLogger(__name__).debug("failed", exc_info=True)
         fail(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        fail("stopped; finished results are kept")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            fail("stopped; finished results are kept")
+        raise
 
 
 @cli.callback()
@@ -100,7 +101,12 @@ def run(
         DEFAULTS.fov_degrees
     ),
     flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
-    rigid: Annotated[bool, typer.Option(help="Constant bone lengths.")] = DEFAULTS.has_rigid_bones,
+    rigid_bones: Annotated[
+        bool, typer.Option(help="Constant bone lengths in every file; bvh and glb have them anyway.")
+    ] = DEFAULTS.has_rigid_bones,
+    smooth: Annotated[
+        float | None, typer.Option(help="Smooth the 3D: zero-phase Butterworth with this cut-off, Hz; 6 is usual.")
+    ] = DEFAULTS.smooth_hz,
     max_gap: Annotated[float, typer.Option(help="Longest gap that is interpolated, seconds.")] = DEFAULTS.max_gap_s,
     min_track: Annotated[
         float, typer.Option("--min-track-seconds", help="Drop people seen for less than this, seconds.")
@@ -108,23 +114,50 @@ def run(
     people: Annotated[
         str, typer.Option(help=f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.")
     ] = DEFAULTS.people,
+    formats: Annotated[str, typer.Option(help=f"Files to write, of {', '.join(FORMATS)}.")] = ",".join(
+        DEFAULTS.formats
+    ),
+    up: Annotated[UpAxes, typer.Option(help="Axis that points up in csv, trc and bvh; glb is y up.")] = DEFAULT_UP,
+    upright: Annotated[
+        bool, typer.Option(help="Turn csv, trc, bvh, glb and the 3D panel by the estimated tilt of the camera.")
+    ] = DEFAULTS.is_upright,
     overlay: Annotated[bool, typer.Option(help="Write overlay.mp4.")] = DEFAULTS.has_overlay,
+    pattern: Annotated[
+        str | None, typer.Option(help="In folders, take files that match this, such as 'cam1_*' or 'day2/*.mov'.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Clips side by side, each in a process (extra dist).")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Use the workers of this dask scheduler, such as tcp://host:8786 (extra dist).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Turn videos into 3D keypoints (pose.json, pose.npz) and a skeleton overlay (overlay.mp4)."""
+    """Turn videos into 3D keypoints (pose.json, pose.npz and more) and a skeleton overlay (overlay.mp4).
+
+    What is done is left alone: run the same command again to go on after an interruption, or with more videos.
+    """
     options = usable_options(
         detector=detector.value, detector_weights=tuple(detector_weights), detect_every=detect_every, lifter=lifter,
-        device=device, backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid,
-        max_gap_s=max_gap, min_track_s=min_track, people=people, has_overlay=overlay,
+        device=device, backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid_bones,
+        smooth_hz=smooth, max_gap_s=max_gap, min_track_s=min_track, people=people,
+        formats=tuple(name.strip() for name in formats.split(",")), up=up.value, is_upright=upright,
+        has_overlay=overlay,
     )  # fmt: skip
-    clips = discover(inputs, out)
-    out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
-    if options.detector == AUTO:
-        note(f"detector auto: {resolve_detector(AUTO)}")
-    failed = 0
-    for clip, name in zip(clips, unique_names(clips), strict=True):
-        failed += not run_clip(clip, out / name, options)
-    if len(clips) > 1:
-        say(f"{len(clips) - failed} of {len(clips)} clips done, {failed} failed")
+    if scheduler and jobs > 1:
+        raise typer.BadParameter("--jobs starts processes here and --scheduler uses others; give one of them")
+    from app.batch import Request, run_batch, say_plan, why_not_dask
+    from app.discovery import discover
+
+    if (scheduler or jobs > 1) and (reason := why_not_dask()):
+        raise typer.BadParameter(reason)
+    found = discover(inputs, out, pattern)
+    for problem in found.problems:
+        fail(problem)
+    failed = len(found.problems)
+    if found.clips:
+        if options.detector == AUTO:
+            note(f"detector auto: {resolve_detector(AUTO)}")
+        request = Request(found.clips, out, jobs, scheduler)
+        failed += say_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -134,83 +167,6 @@ def usable_options(**settings: Any) -> Options:
         return Options(**settings)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def run_clip(clip: Path, folder: Path, options: Options) -> bool:
-    """Analyse one clip, write its results, say where they are; return whether that worked."""
-    from app.export import export
-    from app.pipeline import estimate
-
-    say(f"{clip}")
-    try:
-        result = estimate(clip, options, show_progress)
-        written = export(result, folder, has_overlay=options.has_overlay, progress=show_progress)
-    except EXPECTED as error:
-        logging.getLogger(__name__).debug("clip failed", exc_info=True)
-        fail(str(error))
-        return False
-    except Exception as error:  # a fault of ours in one clip must not cost the clips behind it
-        logging.getLogger(__name__).error("unexpected failure in %s; please report it", clip, exc_info=True)
-        fail(f"{clip}: {type(error).__name__}: {error}")
-        return False
-    for warning in result.video.warnings:
-        say(f"  warning: {warning}")
-    video, seconds = result.video, result.stage_seconds
-    duration = video.num_frames / video.fps
-    say(f"  {video.num_frames} frames, {duration:.1f} s at {video.fps:.2f} fps; {_people(len(result.tracks))}")
-    stages = ", ".join(
-        f"{stage} {s:.2f} s" + (f" ({video.num_frames / s:.0f} frames/s)" if s > 0.05 else "")
-        for stage, s in seconds.items()
-    )
-    say(f"  {stages}; together {sum(seconds.values()):.2f} s, {duration / sum(seconds.values()):.2f} x real time")
-    for path in written.values():
-        say(f"  {path}")
-    return True
-
-
-def _people(count: int) -> str:
-    return {0: "nobody found", 1: "1 person"}.get(count, f"{count} people")
-
-
-def discover(inputs: list[Path], out: Path) -> list[Path]:
-    """Return the clips behind files and folders; a folder is searched for video suffixes, in order of names.
-
-    Hidden files and what lies in ``out``, such as overlays of an earlier run, are no input.
-
-    Raises:
-        typer.Exit: With code 1 if a folder holds no video.
-    """
-    clips = []
-    for path in inputs:
-        if not path.is_dir():
-            clips.append(path)
-            continue
-        found = sorted(
-            p
-            for p in path.rglob("*")
-            if p.suffix.lower() in VIDEO_SUFFIXES
-            and not any(part.startswith(".") for part in p.relative_to(path).parts)
-            and not p.resolve().is_relative_to(out.resolve())
-            and p.is_file()
-        )
-        if not found:
-            fail(f"no video in {path}; expected files ending in {', '.join(sorted(VIDEO_SUFFIXES))}")
-            raise typer.Exit(1)
-        clips += found
-    return list(dict.fromkeys(clips))
-
-
-def unique_names(clips: list[Path]) -> list[str]:
-    """Return one folder name per clip: its stem, with -2, -3, ... where that is taken; never a way out of OUT."""
-    names: list[str] = []
-    for clip in clips:
-        stem = clip.stem if clip.stem.strip(". ") else "clip"
-        name, number = stem, 1
-        while name in names:
-            number += 1
-            name = f"{stem}-{number}"
-        names.append(name)
-    return names
 
 
 @cli.command()
@@ -378,6 +334,9 @@ def evaluate(
     detector_errors: Annotated[
         bool, typer.Option("--detector-errors", help="Also measure the 2D detector on the clips.")
     ] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Also score trajectories, tilt and feet on the clips.")
+    ] = False,
     stills: Annotated[
         Path | None, typer.Option(help="COCO keypoints file of pictures: measure the 2D detector on them.")
     ] = None,
@@ -391,15 +350,17 @@ def evaluate(
         raise typer.BadParameter("--truth belongs to exactly one clip; several clips have theirs beside them")
     if not clips and motion is None and h36m is None and mpi_inf_3dhp is None and stills is None:
         raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
-    if detector_errors and not clips:
-        raise typer.BadParameter("--detector-errors are measured on clips; give some, or --stills")
+    if (detector_errors or placement) and not clips:
+        raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some, or use --stills")
     options = usable_options(lifter=lifter, device=device, backend=backend)
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))
     from app.evaluate import Request, evaluations
 
     done = []
-    request = Request(tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills)
+    request = Request(
+        tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills, placement
+    )
     for evaluation in evaluations(request, options, show_progress):
         for table in evaluation.tables:
             print_table(table)
@@ -484,52 +445,39 @@ def gpu_tables(lifters: list[str] | None, device: str) -> Iterator[Any]:
 def bench_pipeline(
     clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
     repeat: Annotated[int, typer.Option(help="Also run the clip repeated this often, for memory.")] = 10,
+    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    detector_weights: Annotated[
+        list[str], typer.Option(help="Which weights the detector uses: a name or a file; repeatable.")
+    ] = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
+    detect_every: Annotated[int, typer.Option(help="As for run.")] = DEFAULTS.detect_every,
+    lifter: Lifter = DEFAULTS.lifter,
+    device: Device = DEFAULTS.device,
 ) -> None:
-    """Time every stage from file to JSON and overlay, and compare peak memory with a longer clip."""
+    """Time file to JSON and overlay, memory against a longer clip, and every stage against one frame at a time."""
     from app.bench.pipeline import time_pipeline
+    from app.bench.stages import stage_table
 
-    print_table(time_pipeline(clip, repeat))
-
-
-def print_table(table: Any) -> None:
-    """Print a rich table to stdout."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-
-
-def show_progress(items: Iterable[Any], stage: str, total: int | None) -> Iterator[Any]:
-    """Yield ``items`` behind a progress bar on a terminal, a plain line otherwise (both on stderr)."""
-    if not sys.stderr.isatty():
-        typer.echo(f"  {stage} ...", err=True)
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("  {task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(stage, total=total)
-        for item in items:
-            yield item
-            progress.advance(task)
+    options = usable_options(
+        detector=resolve_detector(detector.value), detector_weights=tuple(detector_weights), detect_every=detect_every,
+        lifter=lifter, device=device,
+    )  # fmt: skip
+    print_table(time_pipeline(clip, repeat, options))
+    print_table(stage_table(clip, options))
 
 
-def say(line: str) -> None:
-    """Print one line of result to stdout."""
-    typer.echo(printable(line))
+@bench.command("batch")
+def bench_batch(
+    clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
+    repeat: Annotated[int, typer.Option(min=1, help="Copies of it that are analysed.")] = 6,
+    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    lifter: Lifter = DEFAULTS.lifter,
+    device: Device = DEFAULTS.device,
+) -> None:
+    """Time a batch with one worker process and with two (extra dist): clips per minute."""
+    from app.batch import why_not_dask
 
+    if reason := why_not_dask():
+        raise typer.BadParameter(reason)
+    from app.bench.batch import time_batch
 
-def note(line: str) -> None:
-    """Print one line about work in progress to stderr."""
-    typer.echo(printable(f"  {line}"), err=True)
-
-
-def fail(line: str) -> None:
-    """Print one line about a failure to stderr."""
-    typer.echo(printable(f"error: {line}"), err=True)
-
-
-def printable(line: str) -> str:
-    """Return ``line`` with bytes of file names that are no text written as escapes."""
-    return line.encode("utf-8", "backslashreplace").decode()
+    print_table(time_batch(clip, repeat, usable_options(detector=detector.value, lifter=lifter, device=device)))

@@ -13,6 +13,7 @@ from rich.table import Table
 from app.detector_errors import of_clips, of_stills, tables
 from app.options import Options
 from app.pipeline import Progress, estimate, lift_tracks, ready_lifter, silent
+from app.placement_errors import placement_tables
 from app.results import PoseResult
 from app.steadiness import DETECTOR_LIKE, EXACT, assess_steadiness, certain_track, long_clips
 from app.video import VideoReader
@@ -46,6 +47,7 @@ class Request:
         use_published_scale: See ``lifter.benchmarks.mpi_inf_3dhp.score_3dhp``.
         has_detector_errors: Whether to measure the 2D detector on the clips, too.
         stills: COCO keypoints file of still pictures to measure the 2D detector on.
+        has_placement: Whether to score trajectories and tilt on the clips, too.
     """
 
     clips: tuple[Path, ...] = ()
@@ -56,6 +58,7 @@ class Request:
     use_published_scale: bool = False
     has_detector_errors: bool = False
     stills: Path | None = None
+    has_placement: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,13 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
             "Rendered clips, from pixels",
             command(*request.clips, *truth),
             evaluate_clips(request.clips, request.truth, options),
+        )
+    if request.has_placement and request.clips:
+        truths = [request.truth or truth_beside(clip) for clip in request.clips]
+        yield Evaluation(
+            "Rendered clips, places in the world",
+            command(*request.clips, "--placement"),
+            placement_tables(request.clips, truths, options),
         )
     if request.has_detector_errors and request.clips:
         samples = of_clips([(clip, request.truth or truth_beside(clip)) for clip in request.clips], options.detector)

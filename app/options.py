@@ -8,6 +8,8 @@ from detectors import AUTO, DETECTORS
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
+FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco")  # of app.export, which would import torch
+UP_AXES = ("y", "z")
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,17 @@ class Options:
         height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).
         fov_degrees: Assumed field of view of the camera along the longer side of the picture.
         use_flip: Average with the mirrored input: twice the lifter's work, smoother.
-        has_rigid_bones: Give every bone its median length over the clip, the same left and right.
+        has_rigid_bones: Give every bone its median length over the clip, the same left and right. Files with a skeleton
+            (bvh, glb) have rigid bones in any case.
+        smooth_hz: Cut-off of a zero-phase low-pass over the joints and the trajectory in Hz; None leaves them as they
+            are.
         max_gap_s: Longest time without a detection that is filled by interpolation.
         min_track_s: People seen for less than this are dropped (but never the only frame of a clip).
         people: Who goes on to 3D: all, largest (in the picture), longest (seen), or ids such as "0,2".
+        formats: Which files are written, names in FORMATS.
+        up: The axis that points up in files with world coordinates, one of UP_AXES.
+        is_upright: Turn world coordinates and the 3D panel so that gravity, as estimated, points down; if not, the
+            camera is taken to be level.
         has_overlay: Write overlay.mp4.
     """
 
@@ -43,10 +52,14 @@ class Options:
     height_m: float | None = None
     fov_degrees: float = 55.0
     use_flip: bool = True
-    has_rigid_bones: bool = True
+    has_rigid_bones: bool = False
+    smooth_hz: float | None = None
     max_gap_s: float = 0.5
     min_track_s: float = 0.3
     people: str = "all"
+    formats: tuple[str, ...] = ("json", "npz")
+    up: str = "y"
+    is_upright: bool = True
     has_overlay: bool = True
 
     def __post_init__(self) -> None:
@@ -62,6 +75,12 @@ class Options:
         _check("fov", self.fov_degrees, 10, 150, "degrees")
         _check("max-gap", self.max_gap_s, 0, 60, "seconds")
         _check("min-track-seconds", self.min_track_s, 0, 3600, "seconds")
+        if self.smooth_hz is not None:
+            _check("smooth", self.smooth_hz, 0.1, 100, "Hz")
+        if unknown := [name for name in self.formats if name not in FORMATS]:
+            raise ValueError(f"unknown format {unknown[0]!r}; choose from {', '.join(FORMATS)}")
+        if self.up not in UP_AXES:
+            raise ValueError(f"up must be one of {', '.join(UP_AXES)}, got {self.up!r}")
         if self.people not in PEOPLE:
             person_ids(self.people)
 

@@ -15,9 +15,12 @@ import torch
 
 import lifter as lifters
 from app import __version__
+from app.gravity import with_up
 from app.options import Options
-from app.results import Pose3D, PoseResult, VideoInfo, stretches
+from app.results import Pose3D, PoseResult, Shot, VideoInfo, stretches
 from app.selection import select_people
+from app.smoothing import low_pass
+from app.trajectory import with_root
 from app.video import VideoReader
 from detectors import Detector, load_detector
 from detectors.footage import Footage
@@ -62,8 +65,10 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     tracks = select_people(track_people(people, footage, info, options), options.people)
     clock.lap("2D")
     poses = lift_tracks(lifter, tracks, info, options, progress)
+    poses = [with_root(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
+    shots = find_shots(footage, tracks, poses, info)
     clock.lap("3D")
-    return PoseResult(info, tracks, poses, provenance(options, detector, lifter), clock.seconds)
+    return PoseResult(info, tracks, poses, provenance(options, detector, lifter), clock.seconds, shots)
 
 
 @functools.lru_cache(maxsize=2)
@@ -113,6 +118,8 @@ def lift_tracks(
         use_flip=options.use_flip,
         progress=lambda batches, total: progress(batches, "3D", total),
     )
+    if options.smooth_hz is not None:
+        joints = [low_pass(x, s.timestamps_s, options.smooth_hz) for x, s in zip(joints, sequences, strict=True)]
     scale = options.height_m / NOMINAL_HEIGHT_M if options.height_m and lifter.unit == "m" else 1.0
     poses = []
     for track in tracks:
@@ -134,6 +141,17 @@ def lift_tracks(
     return poses
 
 
+def find_shots(footage: Footage, tracks: list[Track], poses: list[Pose3D], info: VideoInfo) -> tuple[Shot, ...]:
+    """Return what lies between the cuts, with what is known of the camera."""
+    starts = sorted({0, *(cut for cut in footage.cuts if 0 < cut < info.num_frames)})
+    shots = []
+    for start, stop in zip(starts, [*starts[1:], info.num_frames], strict=True):
+        people = [i for i, track in enumerate(tracks) if start <= track.frames[0] < stop]
+        shot = Shot(start, stop, footage.cameras[start].moves)
+        shots.append(with_up(shot, [tracks[i] for i in people], [poses[i] for i in people], info))
+    return tuple(shots)
+
+
 def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:
     """Return everything needed to make the same numbers again, ready for JSON."""
     return {
@@ -146,7 +164,6 @@ def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str
             "torch": torch.__version__,
             "numpy": np.__version__,
             "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
         },
     }
 

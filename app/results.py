@@ -1,8 +1,8 @@
-"""What the pipeline returns: ``VideoInfo``, ``Pose3D`` and ``PoseResult``."""
+"""What the pipeline returns: ``VideoInfo``, ``Shot``, ``Pose3D`` and ``PoseResult``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,25 @@ def stretches(track: Track, video: VideoInfo) -> list[slice]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """Frames without a cut, and what is known of the camera in them.
+
+    Attributes:
+        start: First frame.
+        stop: Frame after the last one.
+        moves: Whether the camera moves (pans, shakes, zooms or walks); None if the pictures do not tell.
+        up: (3,) float64 unit vector against gravity in camera axes; None if nobody stands upright in the shot.
+        up_from: What ``up`` was estimated from: "bodies and feet", "bodies" or "nothing".
+    """
+
+    start: int
+    stop: int
+    moves: bool | None = None
+    up: np.ndarray | None = None
+    up_from: str = "nothing"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Pose3D:
     """3D joints of one person, frame by frame as in its track.
 
@@ -76,6 +95,8 @@ class Pose3D:
         joints: (T, 17, 3) float32, H36M-17, camera axes (x right, y down, z away), pelvis at the origin.
         scores: (T, 17) float32 in [0, 1], mapped from the 2D scores.
         unit: ``"m"`` if the lifter was trained in metres, else ``"normalized"``.
+        root: (T, 3) float32 metres, the pelvis in camera axes with the camera at the origin; None unless the unit is
+            "m". In frames that are not ``Track.valid`` it only bridges the gap, as joints do.
     """
 
     person_id: int
@@ -83,6 +104,7 @@ class Pose3D:
     joints: np.ndarray
     scores: np.ndarray
     unit: str
+    root: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         t = len(self.frames)
@@ -93,6 +115,8 @@ class Pose3D:
             )
         if self.unit not in ("m", "normalized"):
             raise ValueError(f"unit must be 'm' or 'normalized', got {self.unit!r}")
+        if self.root is not None and (self.root.shape != (t, 3) or self.unit != "m"):
+            raise ValueError(f"root must have shape ({t}, 3) and unit 'm', got {self.root.shape} and {self.unit!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +129,7 @@ class PoseResult:
         poses: One pose per track, in the same order and on the same frames.
         provenance: Versions, models, weight hashes, backend, device and options, ready for JSON.
         stage_seconds: Wall seconds spent per stage.
+        shots: What lies between the cuts, in order; all of the video as one shot if left out.
     """
 
     video: VideoInfo
@@ -112,10 +137,21 @@ class PoseResult:
     poses: list[Pose3D]
     provenance: dict[str, Any]
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    shots: tuple[Shot, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.shots:
+            object.__setattr__(self, "shots", (Shot(0, self.video.num_frames),))
         if [t.person_id for t in self.tracks] != [p.person_id for p in self.poses]:
             raise ValueError("tracks and poses must name the same people in the same order")
         for track, pose in zip(self.tracks, self.poses, strict=True):
             if not np.array_equal(track.frames, pose.frames):
                 raise ValueError(f"track and pose of person {track.person_id} lie on different frames")
+
+    def shot_of(self, track: Track) -> Shot:
+        """Return the shot a track lies in; tracks never cross a cut."""
+        return next(shot for shot in reversed(self.shots) if shot.start <= track.frames[0])
+
+    def only(self, index: int) -> PoseResult:
+        """Return the same result with nobody but the person at ``index`` of ``tracks``."""
+        return replace(self, tracks=[self.tracks[index]], poses=[self.poses[index]])

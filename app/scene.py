@@ -25,7 +25,9 @@ from app.drawing import (
     side_colors,
     stamp,
 )
+from app.gravity import ANKLES
 from app.results import Pose3D
+from app.world import ANKLE_HEIGHT, body_height
 from detectors.people import Track
 from lifter.skeletons import H36M17
 
@@ -36,22 +38,20 @@ BAND_ROWS = 128  # of the background drawn at once
 VIEW_TURN = math.radians(24)
 VIEW_DROP = math.radians(13)
 LIGHT_SLANT = (0.30, 0.22)  # how far a shadow falls right and back per unit of height
-FEET_BELOW_ANKLES = 0.045  # of body height
 COLORS_3D = side_colors(H36M17)
 BONES_3D = bones_of(H36M17.edges, COLORS_3D)
 _HEAD = H36M17.index("head")
-_ANKLES = (H36M17.index("left_ankle"), H36M17.index("right_ankle"))
 
 
 class Scene3D:
     """The 3D panel of one clip: camera, scale and floor are fitted once to all poses and stay.
 
-    Poses say nothing about where a person stands: each person gets a fixed place on the floor (people who are never
-    there together may share one) and rests on the lowest joint. The video camera is taken to be level: y is down.
+    It shows poses large, not where people walk: each person gets a fixed place on the floor (people who are never
+    there together may share one) and rests on the lowest joint.
 
     Args:
         tracks: Say which frames are valid; other frames are not drawn.
-        poses: One per track, on the same frames.
+        poses: One per track, on the same frames, y down.
         height: Panel height in pixels.
         width: Panel width in pixels.
     """
@@ -59,7 +59,7 @@ class Scene3D:
     def __init__(self, tracks: Sequence[Track], poses: Sequence[Pose3D], height: int, width: int) -> None:
         self._shape = (height, width)
         self._body = max(
-            (_body_height(pose, track.valid) for track, pose in zip(tracks, poses, strict=True)), default=1
+            (body_height(pose.joints, track.valid) for track, pose in zip(tracks, poses, strict=True)), default=1
         )
         self._people = list(zip(tracks, poses, strict=True))
         places = _floor_places(tracks, self._body)
@@ -229,20 +229,6 @@ class Scene3D:
         return np.isfinite(points).all(axis=1) & (np.abs(np.nan_to_num(points)) < FAR_PX / 10).all(axis=1)
 
 
-def _body_height(pose: Pose3D, valid: np.ndarray) -> float:
-    """Return the typical length of leg, trunk and head together, the same sitting or standing; 1 if there is none."""
-    joints = np.where(np.isfinite(pose.joints), pose.joints, np.nan)[valid].astype(np.float64)
-    lengths = np.linalg.norm(np.diff(joints[:, [(parent, child) for parent, child in H36M17.edges]], axis=2), axis=-1)
-    length = dict(
-        zip((H36M17.names[child] for _, child in H36M17.edges), np.moveaxis(lengths[..., 0], -1, 0), strict=True)
-    )
-    legs = sum(length[f"{side}_{part}"] for side in ("left", "right") for part in ("knee", "ankle")) / 2
-    total = legs + sum(length[name] for name in ("spine", "thorax", "nose", "head"))
-    total = total[np.isfinite(total)]
-    typical = float(np.median(total)) if len(total) else 0.0
-    return typical if typical > 1e-6 else 1.0
-
-
 def _on_floor(pose: Pose3D, valid: np.ndarray, body: float) -> np.ndarray:
     """Return joints (T, 17, 3) turned to the virtual view, lowest one on the floor y = 0, feet around x = z = 0."""
     joints = np.where(np.isfinite(pose.joints), pose.joints, np.nan).astype(np.float64)
@@ -251,9 +237,9 @@ def _on_floor(pose: Pose3D, valid: np.ndarray, body: float) -> np.ndarray:
     lowest = np.nan_to_num(np.where(np.isfinite(y), y, -np.inf).max(axis=1), neginf=0.0)
     if valid.any():  # invalid frames must not pull on their neighbours
         lowest = np.interp(np.arange(len(y)), np.flatnonzero(valid), lowest[valid])
-    y = y - running_mean(lowest)[:, None] - FEET_BELOW_ANKLES * body
+    y = y - running_mean(lowest)[:, None] - ANKLE_HEIGHT * body
     turned = np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=-1)
-    feet = turned[valid][:, _ANKLES].mean(axis=1)
+    feet = turned[valid][:, ANKLES].mean(axis=1)
     feet = feet[np.isfinite(feet).all(axis=1)]
     if len(feet):
         turned -= np.median(feet, axis=0) * (1, 0, 1)  # one shift per clip, as a tilted camera sees a leaning person

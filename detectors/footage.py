@@ -1,4 +1,4 @@
-"""``Footage`` looks at the frames that pass on their way to a detector: cuts, and what people wear."""
+"""``Footage`` looks at the frames on their way to a detector: cuts, what people wear, how the camera moves."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from detectors.camera_motion import CameraMotion
 from detectors.clothes import clothes
 from detectors.follower import CutDetector
 from detectors.people import People
@@ -21,11 +22,13 @@ class Footage:
     Attributes:
         cuts: Frames that begin a new shot.
         clothes: One (N, 42) float32 array per frame, N as in the frame's ``People``; see ``detectors.clothes``.
+        cameras: What is known of the camera's motion, by first frame of every shot.
     """
 
     def __init__(self) -> None:
         self.cuts: list[int] = []
         self.clothes: list[np.ndarray] = []
+        self.cameras: dict[int, CameraMotion] = {0: CameraMotion()}
         self._cut_detector = CutDetector()
         self._num_watched = 0
         self._unanswered: deque[np.ndarray] = deque()
@@ -42,5 +45,9 @@ class Footage:
     def note(self, people: Iterable[People]) -> Iterator[People]:
         """Yield ``people`` unchanged, one per watched frame."""
         for present in people:
-            self.clothes.append(clothes(self._unanswered.popleft(), present))
+            frame, number = self._unanswered.popleft(), len(self.clothes)
+            if number in self.cuts:
+                self.cameras[number] = CameraMotion()
+            self.cameras[max(self.cameras)].see(frame, present.boxes)
+            self.clothes.append(clothes(frame, present))
             yield present

@@ -27,7 +27,8 @@ from detectors.weights import Weights, read_weights
 
 FRAMES_PER_BATCH = 8  # that are taken at once; on a CPU the network sees them one by one:
 CPU_FRAMES = 1  # 40 ms a frame against 81 in batches of 8, which leave its caches (yolo26n, 480x640, one thread)
-LONG_SIDE = 640  # of the picture as the network sees it [px]; what the published weights were trained with
+LONG_SIDE = 640  # of the picture as the network sees it [px]: published weights; a file may say another as "input"
+MAX_LONG_SIDE = 1920
 STRIDE = 32  # its sides are multiples of this
 GREY = 114  # around the picture, as in training
 PERSON = 0  # class 0 of COCO
@@ -61,10 +62,12 @@ class Yolo:
     Attributes:
         has_keypoints: Whether the network finds those, too.
         name: Architecture, for example ``yolo26n-pose``.
+        long_side: Longer side of the picture as the network sees it [px].
     """
 
-    def __init__(self, network: nn.Module, name: str, device: str = "cpu") -> None:
+    def __init__(self, network: nn.Module, name: str, device: str = "cpu", long_side: int = LONG_SIDE) -> None:
         self.name = name
+        self.long_side = long_side
         self.has_keypoints = name.endswith("-pose")
         self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = torch.device(device)
@@ -74,7 +77,7 @@ class Yolo:
     def __call__(self, frames: Sequence[np.ndarray]) -> list[Seen]:
         """Return one ``Seen`` per RGB uint8 frame (H, W, 3); all frames have one size."""
         height, width = frames[0].shape[:2]
-        box = Letterbox.of(height, width)
+        box = Letterbox.of(height, width, self.long_side)
         pictures = np.stack([box.pack(frame) for frame in frames])
         found = [rows for some in torch.from_numpy(pictures).split(self._most) for rows in self._find(some)]
         return [self._seen(rows, box, height, width) for rows in found]
@@ -107,7 +110,7 @@ class Yolo:
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A picture scaled to ``LONG_SIDE`` and centred on grey, sides multiples of ``STRIDE``."""
+    """A picture scaled to a longer side and centred on grey, sides multiples of ``STRIDE``."""
 
     scale: tuple[float, float]  # of x and y; they differ by rounding
     inner: tuple[int, int]  # width and height of the scaled picture [px]
@@ -115,9 +118,9 @@ class Letterbox:
     corner: tuple[int, int]  # x and y of its first pixel
 
     @classmethod
-    def of(cls, height: int, width: int) -> Letterbox:
-        """Return the letterbox of pictures of this size [px]."""
-        ratio = LONG_SIDE / max(height, width)
+    def of(cls, height: int, width: int, long_side: int = LONG_SIDE) -> Letterbox:
+        """Return the letterbox of pictures of this size [px], brought to ``long_side`` [px]."""
+        ratio = long_side / max(height, width)
         inner = max(1, round(width * ratio)), max(1, round(height * ratio))
         outer = inner[0] + -inner[0] % STRIDE, inner[1] + -inner[1] % STRIDE
         return cls(
@@ -215,7 +218,17 @@ def load(weights: Weights, device: str = "cpu") -> Yolo:
     )
     _load_strictly(network, weights, name)
     network = network.eval().requires_grad_(False)
-    return Yolo(network.fuse(verbose=False), name, device)
+    return Yolo(network.fuse(verbose=False), name, device, _long_side(weights))
+
+
+def _long_side(weights: Weights) -> int:
+    """Return the picture size that a file says it was trained with, else ``LONG_SIDE``."""
+    said = weights.about.get("input", LONG_SIDE)
+    if not str(said).isdecimal() or not STRIDE <= int(said) <= MAX_LONG_SIDE:
+        raise ValueError(
+            f"{weights.path} says input {said!r}; expected the longer side, {STRIDE} to {MAX_LONG_SIDE} px"
+        )
+    return int(said)
 
 
 def _architecture(weights: Weights) -> tuple[Path, str, str]:

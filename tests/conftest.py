@@ -5,15 +5,27 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep instead of spinning
 
 import importlib.util
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import av
+import cv2
 import hypothesis
 import numpy as np
 import pytest
 import torch
 
+from app.batch import Request, run_batch
+from app.discovery import discover
+from app.options import Options
+from app.results import Pose3D, VideoInfo
+from detectors.people import Track
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
+from lifter.training.data import coco17_from_h36m17
 from lifter.training.train import save_weights
+from tests.batches import Command
 
 torch.set_num_threads(2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -22,8 +34,12 @@ hypothesis.settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none, and what takes minutes unless it was asked for."""
+    if "slow" not in config.option.markexpr:
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: run pytest -m slow"))
     if torch.cuda.is_available():
         return
     for item in items:
@@ -82,3 +98,102 @@ def tiny_weights(tiny_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(tiny_model.state_dict(), {"normalization": "person", "unit": "m"}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def short_clips(root, tmp_path_factory) -> Path:
+    """A folder with four clips of 20 frames, two of them called walk, in several containers, and three broken files."""
+    folder = tmp_path_factory.mktemp("clips")
+    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
+        frames = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
+    names = ("monday/walk.mp4", "tuesday/walk.MKV", "tuesday/Größe 'a\" b\nc.avi", "wave.ts")
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        kind = {".mkv": "matroska", ".ts": "mpegts"}.get(path.suffix.lower(), path.suffix[1:])
+        with av.open(str(path), "w", format=kind) as video:
+            stream = video.add_stream("libx264", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+            for frame in frames[20 * number :][:20]:
+                small = cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA)
+                video.mux(stream.encode(av.VideoFrame.from_ndarray(small, format="rgb24")))
+            video.mux(stream.encode(None))
+    (folder / "text.mp4").write_text("not a video")
+    (folder / "empty.mov").touch()
+    (folder / "torn.mp4").write_bytes((folder / names[0]).read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def batch_options(tiny_weights) -> Options:
+    """Settings under which a short clip takes a second."""
+    pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
+    return Options(detector="mediapipe", lifter=str(tiny_weights))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(short_clips, batch_options, tmp_path_factory) -> Path:
+    """Results of ``short_clips``, made one by one in this process."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert run_batch(Request(discover([short_clips], out).clips, out), batch_options) == 3
+    return out
+
+
+@pytest.fixture
+def command(root, batch_options):
+    """A function that starts ``posemamba run`` with the options of these tests."""
+    commands = []
+
+    def start(*arguments, **settings) -> Command:
+        commands.append(
+            Command(
+                root, *arguments, "--detector", batch_options.detector, "--lifter", batch_options.lifter, **settings
+            )
+        )
+        return commands[-1]
+
+    yield start
+    for each in commands:
+        if each.process.poll() is None:
+            each.signal(signal.SIGKILL)
+            each.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def walker() -> np.ndarray:
+    """Joints (257, 17, 3) of the man in the sample clip: he walks, stops, waves, turns, walks off. Metres, y up."""
+    with np.load(ROOT / "assets" / "walk_wave.gt.npz", allow_pickle=False) as truth:
+        return truth["h36m_world"][:, 0].astype(np.float64)
+
+
+class Filmed(NamedTuple):
+    """Somebody before a known camera, seen without error: what the app would know, and the truth."""
+
+    track: Track
+    pose: Pose3D  # without root
+    video: VideoInfo
+    root: np.ndarray
+    up: np.ndarray
+    fov_degrees: float
+
+
+@pytest.fixture(scope="session")
+def filmed() -> Callable[..., Filmed]:
+    """A function that films joints (T, 17, 3) in metres, y up, with a camera that looks to -z."""
+
+    def film(world, *, pitch=10.0, roll=0.0, eye=(0.0, 1.5, 2.0), fov=50.0, size=(1280, 720), fps=30.0, person_id=0):
+        p, r = np.radians(pitch), np.radians(roll)
+        pitched = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+        rolled = np.array([[np.cos(r), np.sin(r), 0], [-np.sin(r), np.cos(r), 0], [0, 0, 1]])
+        turn = rolled @ pitched @ np.diag([1.0, -1, -1])
+        joints = (world - eye) @ turn.T
+        coco = coco17_from_h36m17(torch.from_numpy(joints)).numpy()
+        focal = max(size) / 2 / np.tan(np.radians(fov) / 2)
+        keypoints = focal * coco[..., :2] / coco[..., 2:] + (np.array(size) - 1) / 2
+        frames, seen = np.arange(len(world)), np.ones((len(world), 17), np.float32)
+        track = Track(person_id, frames, keypoints.astype(np.float32), seen, seen[:, 0] > 0, seen[:, 0] > 0)
+        pose = Pose3D(person_id, frames, (joints - joints[:, :1]).astype(np.float32), seen, "m")
+        video = VideoInfo(Path("filmed.mp4"), *size, fps, len(world), 0, frames / fps)
+        return Filmed(track, pose, video, joints[:, 0], turn @ [0, 1, 0], fov)
+
+    return film

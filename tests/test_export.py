@@ -14,8 +14,9 @@ import pytest
 from app.export import WRITERS, complete, export
 from app.export.json import SCHEMA_FILE, document, write_json
 from app.quality import assess
-from app.results import Pose3D, PoseResult, VideoInfo
+from app.results import Pose3D, PoseResult, Shot, VideoInfo
 from app.video import probe, write_video
+from app.world import camera_height, world_joints
 from detectors.people import Track
 
 SHA = "0" * 64
@@ -26,7 +27,7 @@ PROVENANCE = {
         "name": "posemamba-s", "weights": {"file": "w", "sha256": SHA}, "unit": "m", "fps": 50.0, "window": 243,
         "scan_backend": "cpu", "device": "cpu",
     },
-    "options": {"height_m": None},
+    "options": {"height_m": None, "fov_degrees": 55.0},
     "environment": {},
 }  # fmt: skip
 
@@ -114,7 +115,7 @@ def test_ten_minutes_of_one_person_stay_under_60_mb(make_result, tmp_path):
 
 def test_npz_holds_the_same_as_json(make_result, tmp_path):
     result = make_result(2)
-    WRITERS["npz"](result, tmp_path / "pose.npz")
+    WRITERS["npz"].write(result, tmp_path / "pose.npz")
     with np.load(tmp_path / "pose.npz", allow_pickle=False) as npz:
         for p, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True)):
             np.testing.assert_array_equal(npz["joints_3d"][track.frames, p], pose.joints)
@@ -123,7 +124,7 @@ def test_npz_holds_the_same_as_json(make_result, tmp_path):
             absent = np.setdiff1d(np.arange(result.video.num_frames), track.frames)
             assert np.isnan(npz["joints_3d"][absent, p]).all()
             assert not npz["present"][absent, p].any()
-        assert json.loads(str(npz["meta"]))["schema"] == "posemamba/pose/1"
+        assert json.loads(str(npz["meta"]))["schema"] == "posemamba/pose/2"
 
 
 @pytest.mark.parametrize("variable", [False, True])
@@ -146,6 +147,80 @@ def test_overlay_without_people_is_the_video(make_result, tmp_path):
     overlay = export(result, tmp_path / "out")["overlay"]
     info = probe(overlay)
     assert (info.width, info.height, info.num_frames) == (160, 120, 40)
+
+
+EVERYTHING = ("json", "npz", "csv", "trc", "bvh", "glb", "coco")
+
+
+@pytest.mark.parametrize("num_people", [0, 1, 2])
+def test_people_get_files_of_their_own_where_a_format_holds_one(make_result, tmp_path, num_people):
+    written = export(make_result(num_people), tmp_path / "out", formats=EVERYTHING, has_overlay=False)
+    one_for_all = {"pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json"}
+    own = {f"pose.person{i}.{suffix}" for i in range(num_people) for suffix in ("bvh", "trc")}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == one_for_all | own
+    assert {path.name for path in written.values()} == one_for_all | own
+
+
+def test_files_of_an_earlier_run_do_not_stay_beside_new_numbers(make_result, tmp_path):
+    folder = tmp_path / "out"
+    export(make_result(2), folder, formats=EVERYTHING)
+    (folder / "notes.txt").write_text("mine")
+    export(make_result(1), folder, formats=("json", "bvh"), has_overlay=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["notes.txt", "pose.json", "pose.person0.bvh"]
+
+
+def test_world_coordinates_follow_from_json_as_it_says(make_result):
+    result = placed(make_result())
+    pose = document(result)
+    (person,), (shot,) = pose["people"], pose["camera"]["shots"]
+    joints = np.array(person["root"])[:, None] + np.array(person["joints_3d"])
+    world = joints @ np.array(shot["to_world"]).T + (0, person["camera_height"], 0)
+    np.testing.assert_allclose(world, world_joints(result, 0), atol=3e-4)  # 0.1 mm steps
+    assert "to_world @ (root + joint) + (0, camera_height, 0)" in pose["coordinates"]["world"]
+
+
+def placed(result, unit="m"):
+    """The result with a trajectory and a camera that looks down by 20 degrees."""
+    tilt = np.radians(20)
+    up = np.array([0, -np.cos(tilt), -np.sin(tilt)])
+    roots = [np.linspace([-1, 0.2, 4], [1, 0.1, 5], len(pose.frames)).astype(np.float32) for pose in result.poses]
+    poses = [replace(p, unit=unit, root=r if unit == "m" else None) for p, r in zip(result.poses, roots, strict=True)]
+    return replace(result, poses=poses, shots=(Shot(0, result.video.num_frames, False, up, "bodies and feet"),))
+
+
+@pytest.mark.parametrize("moves", [True, False, None])
+def test_json_of_placed_people_matches_its_schema(make_result, validator, moves):
+    result = placed(make_result(2))
+    pose = document(replace(result, shots=(replace(result.shots[0], moves=moves),)))
+    validator.validate(pose)
+    (shot,) = pose["camera"]["shots"]
+    assert shot["moves"] is moves
+    assert shot["frames"] == [0, 39]
+    assert (shot["pitch_degrees"], shot["roll_degrees"]) == (20.0, 0.0)
+    for person, track_pose in zip(pose["people"], result.poses, strict=True):
+        np.testing.assert_allclose(person["root"], track_pose.root, atol=0.5e-4 + 1e-6)
+        assert len(person["root"]) == len(person["frames"])
+
+
+def test_npz_holds_the_trajectory(make_result, tmp_path):
+    result = placed(make_result(2))
+    WRITERS["npz"].write(result, tmp_path / "pose.npz")
+    with np.load(tmp_path / "pose.npz", allow_pickle=False) as npz:
+        for p, pose in enumerate(result.poses):
+            np.testing.assert_array_equal(npz["root"][pose.frames, p], pose.root)
+            assert npz["camera_height"][p] == pytest.approx(camera_height(result, p))
+        assert json.loads(str(npz["meta"]))["camera"]["shots"][0]["up_from"] == "bodies and feet"
+
+
+def test_without_metres_files_say_so(make_result, validator, tmp_path):
+    lifter = {**PROVENANCE["lifter"], "unit": "normalized"}
+    result = replace(placed(make_result(), "normalized"), provenance={**PROVENANCE, "lifter": lifter})
+    pose = document(result)
+    validator.validate(pose)
+    assert pose["people"][0]["root"] is None
+    assert pose["people"][0]["camera_height"] is None
+    assert any("no trajectory" in warning for warning in pose["quality"][0]["warnings"])
+    export(result, tmp_path / "out", formats=EVERYTHING)  # all of them can be written all the same
 
 
 def test_a_failed_write_leaves_the_older_file_and_no_rest(tmp_path):
@@ -174,7 +249,11 @@ def test_export_removes_the_overlay_part_when_the_video_vanished(make_result, tm
 def test_a_height_that_was_not_applied_is_not_claimed(make_result):
     result = make_result()
     lifter = PROVENANCE["lifter"]
-    published = {**PROVENANCE, "options": {"height_m": 1.8}, "lifter": {**lifter, "unit": "normalized"}}
+    published = {
+        **PROVENANCE,
+        "options": {"height_m": 1.8, "fov_degrees": 55.0},
+        "lifter": {**lifter, "unit": "normalized"},
+    }
     ours = {**published, "lifter": lifter}
     applied = document(replace(result, provenance=ours))["coordinates"]["joints_3d"]
     assert (applied["scale"], applied["height_m"]) == ("from_height", 1.8)

@@ -13,10 +13,11 @@ import numpy as np
 from rich.table import Table
 
 from app.bench.measure import machine
+from app.options import Options
 from app.video import VideoReader, probe, write_video
 
 
-def time_pipeline(clip: Path, repeat: int) -> Table:
+def time_pipeline(clip: Path, repeat: int, options: Options = Options()) -> Table:
     """Return seconds per stage from file to JSON and overlay, real-time factor, and peak memory against a longer clip.
 
     Each length runs in a process of its own: a first pass over the clip pays for start-up (models, first calls), the
@@ -29,7 +30,7 @@ def time_pipeline(clip: Path, repeat: int) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         for times in [1, repeat] if repeat > 1 else [1]:
             path = clip if times == 1 else repeated(clip, times, Path(folder) / f"{clip.stem}_{times}.mp4")
-            report = _run_apart(path, clip, Path(folder) / "out")
+            report = _run_apart(path, clip, Path(folder) / "out", options)
             seconds = report["seconds"]
             total = sum(seconds.values())
             peaks.append(report["peak_mb"])
@@ -56,10 +57,13 @@ RUN = """
 import json, resource, sys
 from pathlib import Path
 from app.export import export
+from app.options import Options
 from app.pipeline import estimate
-clip, warm_up, out = map(Path, sys.argv[1:])
-export(estimate(warm_up), out)
-result = estimate(clip)
+clip, warm_up, out = map(Path, sys.argv[1:4])
+settings = json.loads(sys.argv[4])
+options = Options(**{key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()})
+export(estimate(warm_up, options), out)
+result = estimate(clip, options)
 export(result, out)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
 video = result.video
@@ -68,10 +72,11 @@ print(json.dumps({"seconds": result.stage_seconds, "frames": video.num_frames,
 """
 
 
-def _run_apart(clip: Path, warm_up: Path, out: Path) -> dict:
+def _run_apart(clip: Path, warm_up: Path, out: Path, options: Options) -> dict:
     answer = subprocess.run(
-        [sys.executable, "-c", RUN, str(clip), str(warm_up), str(out)], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", RUN, str(clip), str(warm_up), str(out), json.dumps(dataclasses.asdict(options))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if answer.returncode:
         raise RuntimeError(f"the pipeline failed on {clip}: {answer.stderr.strip().splitlines()[-1]}")
     return json.loads(answer.stdout.splitlines()[-1])

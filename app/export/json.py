@@ -1,4 +1,4 @@
-"""``pose.json``, schema ``posemamba/pose/1``; described field by field in pose.schema.json beside this file."""
+"""``pose.json``, schema ``posemamba/pose/2``; described field by field in pose.schema.json beside this file."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from app.camera import Pinhole
+from app.gravity import tilt_degrees
 from app.quality import assess
 from app.results import PoseResult, VideoInfo
+from app.world import camera_height, to_world
 from lifter.checkpoints import sha256_of
 from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
 
-SCHEMA = "posemamba/pose/1"
+SCHEMA = "posemamba/pose/2"
 SCHEMA_FILE = Path(__file__).with_name("pose.schema.json")
-DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6}
+DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6, "unit vector": 6}
 
 
-def write_json(result: PoseResult, path: Path) -> None:
-    """Write ``result`` as compact JSON; about 1 kB per person and frame."""
+def write_json(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+    """Write ``result`` as compact JSON; about 1 kB per person and frame. Camera axes always, however world axes are."""
     path.write_text(json.dumps(document(result), separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -30,10 +33,14 @@ def document(result: PoseResult) -> dict[str, Any]:
         "video": _video(result.video),
         "skeletons": {"coco17": _skeleton(COCO17), "h36m17": _skeleton(H36M17)},
         "coordinates": coordinates(result),
+        "camera": camera(result),
         "people": [
             {
                 "id": track.person_id,
+                "shot": result.shots.index(result.shot_of(track)),
+                "camera_height": _or_none(camera_height(result, index), "m"),
                 "frames": track.frames.tolist(),
+                "root": None if pose.root is None else _rounded(pose.root, "m"),
                 "keypoints_2d": _keypoints(track.keypoints, track.scores),
                 "joints_3d": _rounded(pose.joints, "m"),
                 "joints_score": _rounded(pose.scores, "score"),
@@ -41,7 +48,7 @@ def document(result: PoseResult) -> dict[str, Any]:
                 "valid": track.valid.tolist(),
                 "repaired": [np.flatnonzero(joints).tolist() for joints in track.repaired],
             }
-            for track, pose in zip(result.tracks, result.poses, strict=True)
+            for index, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True))
         ],
         "quality": assess(result),
         "provenance": result.provenance,
@@ -65,6 +72,37 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
             "scale": "from_height" if height else "nominal_adult" if unit == "m" else "unknown",
             "height_m": height or (NOMINAL_HEIGHT_M if unit == "m" else None),
         },
+        "root": {
+            "unit": "m",
+            "axes": "camera: x right, y down, z away from the camera, which is at the origin",
+            "point": "pelvis: add it to joints_3d for places in camera space; null without metres",
+        },
+        "world": "to_world @ (root + joint) + (0, camera_height, 0): x right, y up from the floor, z to the camera, m",
+    }
+
+
+def camera(result: PoseResult) -> dict[str, Any]:
+    """Return the assumed intrinsics, and per shot what is known of the camera."""
+    pinhole = Pinhole.of(result.video, result.provenance["options"]["fov_degrees"])
+    shots = []
+    for shot in result.shots:
+        pitch, roll = (None, None) if shot.up is None else (round(angle, 2) for angle in tilt_degrees(shot.up))
+        shots.append(
+            {
+                "frames": [shot.start, shot.stop - 1],
+                "moves": shot.moves,
+                "up": None if shot.up is None else _rounded(shot.up, "unit vector"),
+                "up_from": shot.up_from,
+                "pitch_degrees": pitch,
+                "roll_degrees": roll,
+                "to_world": _rounded(to_world(shot), "unit vector"),
+            }
+        )
+    return {
+        "fov_degrees": result.provenance["options"]["fov_degrees"],
+        "focal_px": round(pinhole.focal_px, DECIMALS["px"]),
+        "principal_px": list(pinhole.centre_px),
+        "shots": shots,
     }
 
 
@@ -102,3 +140,7 @@ def _keypoints(keypoints: np.ndarray, scores: np.ndarray) -> list:
 
 def _rounded(values: np.ndarray, unit: str) -> list:
     return np.round(values.astype(np.float64), DECIMALS[unit]).tolist()
+
+
+def _or_none(value: float | None, unit: str) -> float | None:
+    return None if value is None else round(value, DECIMALS[unit])

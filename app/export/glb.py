@@ -1,0 +1,221 @@
+"""``pose.glb``: everybody as animated skeletons with a plain body, glTF 2.0 in one binary file.
+
+Metres, y up (glTF knows no other; ``--up`` does not apply), axes as in ``app.world``, joints and rest pose as in
+``app.export.rig``. Every person is a node "person0" with the joints below it, and a skinned mesh of bones: blue the
+left, orange the right, light the middle. One animation "motion" has a key per video frame of the person, at the frame's
+time. Where nobody was seen (absent, or a gap too long to fill) the node is scaled to 0, which hides the person.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from app.drawing import LEFT, MIDDLE, RIGHT
+from app.export.rig import JOINTS, Rig, rig_of
+from app.results import PoseResult
+from app.world import AXES, world_joints
+
+MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+FLOAT, SHORT = 5126, 5123
+VERTICES = 34962  # target of buffer views that hold vertex attributes
+SIDES = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
+# Of a bone's length: where it is thickest, and half its width there.
+USUAL_SHAPE, HEAD_SHAPE = (0.15, 0.14), (0.5, 0.6)
+LEAST_WIDTH, MOST_WIDTH = 0.015, 0.07  # metres
+
+
+def write_glb(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+    """Write all people of ``result``; with nobody, an empty scene."""
+    scene = _Scene()
+    for index, track in enumerate(result.tracks):
+        rig = rig_of(world_joints(result, index, is_upright=is_upright, has_rigid_bones=True), np.eye(3))
+        times = result.video.timestamps_s[track.frames]
+        person = scene.add_person(f"person{track.person_id}", rig, times)
+        scene.show(person, *visible_from(result, index))
+    extras = {
+        "unit": result.provenance["lifter"]["unit"],
+        "axes": AXES["y"][0],
+        "fps": result.video.fps,
+        "provenance": result.provenance,
+    }
+    path.write_bytes(scene.to_bytes(extras))
+
+
+def visible_from(result: PoseResult, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return when (K,) [s] a person appears or vanishes, and whether they are visible from then on (K,)."""
+    track = result.tracks[index]
+    is_visible = np.zeros(result.video.num_frames, bool)
+    is_visible[track.frames] = track.valid
+    changes = np.flatnonzero(np.concatenate([[True], is_visible[1:] != is_visible[:-1]]))
+    return result.video.timestamps_s[changes], is_visible[changes]
+
+
+@dataclass
+class _Scene:
+    """A glTF document that grows person by person; indices refer to its lists."""
+
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    top: list[int] = field(default_factory=list)
+    meshes: list[dict[str, Any]] = field(default_factory=list)
+    skins: list[dict[str, Any]] = field(default_factory=list)
+    accessors: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
+    samplers: list[dict[str, Any]] = field(default_factory=list)
+    channels: list[dict[str, Any]] = field(default_factory=list)
+    data: bytearray = field(default_factory=bytearray)
+
+    def add_person(self, name: str, rig: Rig, times: np.ndarray) -> int:
+        """Add skeleton, mesh and motion; return the index of the person's node."""
+        person = len(self.nodes)
+        first = person + 1
+        self.nodes.append({"name": name, "children": [first]})
+        self.top.append(person)
+        stands = rest_places(rig)
+        for index, joint in enumerate(JOINTS):
+            children = [first + child for child, other in enumerate(JOINTS) if other.parent == index]
+            place = rig.offsets[index] if joint.parent >= 0 else stands[0]
+            node: dict[str, Any] = {"name": joint.name, "translation": place.tolist()}
+            self.nodes.append({**node, "children": children} if children else node)
+        joints = list(range(first, first + len(JOINTS)))
+        bind = np.tile(np.eye(4, dtype=np.float32), (len(JOINTS), 1, 1))
+        bind[:, 3, :3] = -stands  # columns of a glTF matrix are contiguous: this is the transpose
+        self.skins.append(
+            {"joints": joints, "skeleton": first, "inverseBindMatrices": self._accessor(bind.reshape(-1, 16), "MAT4")}
+        )
+        self._add_body(name, rig, stands)
+        keys = self._accessor(times.astype(np.float32)[:, None], "SCALAR", has_bounds=True)
+        self._animate(first, "translation", keys, self._accessor(rig.root, "VEC3"))
+        for index, turns in enumerate(quaternions(rig.rotations)):
+            self._animate(first + index, "rotation", keys, self._accessor(turns, "VEC4"))
+        return person
+
+    def show(self, person: int, times: np.ndarray, is_visible: np.ndarray) -> None:
+        """Hide a person's node where it is not visible."""
+        if is_visible.all():
+            return
+        keys = self._accessor(times.astype(np.float32)[:, None], "SCALAR", has_bounds=True)
+        scale = np.repeat(is_visible.astype(np.float32)[:, None], 3, axis=1)
+        self._animate(person, "scale", keys, self._accessor(scale, "VEC3"), "STEP")
+
+    def to_bytes(self, extras: dict[str, Any]) -> bytes:
+        """Return the file."""
+        document: dict[str, Any] = {
+            "asset": {"version": "2.0", "generator": "posemamba-wild", "extras": extras},
+            "scene": 0,
+            "scenes": [{"name": "scene", **({"nodes": self.top} if self.top else {})}],
+        }
+        if self.nodes:
+            materials = [_material(side, color) for side, color in SIDES.items()]
+            motion = {"name": "motion", "samplers": self.samplers, "channels": self.channels}
+            document |= {"nodes": self.nodes, "meshes": self.meshes, "skins": self.skins, "materials": materials}
+            document |= {"accessors": self.accessors, "bufferViews": self.views, "animations": [motion]}
+            document["buffers"] = [{"byteLength": len(self.data)}]
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        text += b" " * (-len(text) % 4)
+        chunks = struct.pack("<II", len(text), JSON_CHUNK) + text
+        if self.data:
+            chunks += struct.pack("<II", len(self.data), BINARY_CHUNK) + bytes(self.data)
+        return struct.pack("<III", MAGIC, 2, 12 + len(chunks)) + chunks
+
+    def _add_body(self, name: str, rig: Rig, stands: np.ndarray) -> None:
+        parts = body_parts(rig, stands)
+        primitives = []
+        for material, side in enumerate(SIDES):
+            places, normals, bones = (np.concatenate(values) for values in zip(*parts[side], strict=True))
+            bound = np.zeros((len(bones), 4), np.uint16)
+            bound[:, 0] = bones
+            weights = np.tile(np.array([1, 0, 0, 0], np.float32), (len(bones), 1))
+            attributes = {
+                "POSITION": self._accessor(places, "VEC3", VERTICES, has_bounds=True),
+                "NORMAL": self._accessor(normals, "VEC3", VERTICES),
+                "JOINTS_0": self._accessor(bound, "VEC4", VERTICES),
+                "WEIGHTS_0": self._accessor(weights, "VEC4", VERTICES),
+            }
+            primitives.append({"attributes": attributes, "material": material})
+        self.meshes.append({"name": name, "primitives": primitives})
+        self.top.append(len(self.nodes))  # at the top: a skinned mesh follows its joints, not its node
+        self.nodes.append({"name": f"{name}_body", "mesh": len(self.meshes) - 1, "skin": len(self.skins) - 1})
+
+    def _animate(self, node: int, path: str, keys: int, values: int, interpolation: str = "LINEAR") -> None:
+        self.channels.append({"sampler": len(self.samplers), "target": {"node": node, "path": path}})
+        self.samplers.append({"input": keys, "output": values, "interpolation": interpolation})
+
+    def _accessor(self, values: np.ndarray, kind: str, target: int | None = None, *, has_bounds: bool = False) -> int:
+        """Store values (N, columns) and return the accessor's index."""
+        values = values if values.dtype == np.uint16 else values.astype(np.float32)
+        raw = np.ascontiguousarray(values).tobytes()
+        view: dict[str, Any] = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(raw)}
+        self.views.append({**view, "target": target} if target else view)
+        accessor: dict[str, Any] = {
+            "bufferView": len(self.views) - 1,
+            "componentType": SHORT if values.dtype == np.uint16 else FLOAT,
+            "count": len(values),
+            "type": kind,
+        }
+        if has_bounds:
+            accessor |= {"min": values.min(axis=0).tolist(), "max": values.max(axis=0).tolist()}
+        self.accessors.append(accessor)
+        self.data += raw + bytes(-len(raw) % 4)
+        return len(self.accessors) - 1
+
+
+def rest_places(rig: Rig) -> np.ndarray:
+    """Return where every joint (R, 3) is in the rest pose, the toes on the floor."""
+    places = np.zeros((len(JOINTS), 3))
+    for index, joint in enumerate(JOINTS[1:], start=1):
+        places[index] = places[joint.parent] + rig.offsets[index]
+    return places - (0, (places + rig.ends)[:, 1].min(), 0)
+
+
+def quaternions(rotations: np.ndarray) -> np.ndarray:
+    """Return (R, T, 4) float32 x, y, z, w of rotations (T, R, 3, 3); without jumps in sign over time."""
+    count, size = rotations.shape[:2]
+    turns = Rotation.from_matrix(rotations.reshape(-1, 3, 3)).as_quat().reshape(count, size, 4)
+    flips = np.sign((turns[1:] * turns[:-1]).sum(axis=-1))  # as they are; a flip turns all that follow
+    turns[1:] *= np.cumprod(np.where(flips == 0, 1, flips), axis=0)[..., None]
+    return turns.swapaxes(0, 1).astype(np.float32)
+
+
+def body_parts(rig: Rig, stands: np.ndarray) -> dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Return by side the triangles of every bone in the rest pose: places and normals (24, 3), and joint (24,)."""
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {side: [] for side in SIDES}
+    for index, joint in enumerate(JOINTS):
+        ends = [rig.offsets[child] for child, other in enumerate(JOINTS) if other.parent == index]
+        for end in [*ends, rig.ends[index]]:
+            if np.linalg.norm(end) > 1e-6:
+                places, normals = bone_shape(end, *(HEAD_SHAPE if joint.name == "Head" else USUAL_SHAPE))
+                side = {"L": "left", "R": "right"}.get(joint.name[0] if joint.name != "LowerBack" else "", "middle")
+                parts[side].append((places + stands[index], normals, np.full(len(places), index)))
+    return parts
+
+
+def bone_shape(bone: np.ndarray, waist: float, thickness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return places (24, 3) and normals (24, 3) of an octahedron from the origin to ``bone`` (3,)."""
+    length = float(np.linalg.norm(bone))
+    along = bone / length
+    side = np.cross(along, np.eye(3)[np.abs(along).argmin()])
+    side /= np.linalg.norm(side)
+    width = float(np.clip(thickness * length, LEAST_WIDTH, MOST_WIDTH))
+    ring = waist * bone + width * np.array([side, np.cross(along, side), -side, -np.cross(along, side)])
+    following = np.roll(ring, -1, axis=0)
+    base = np.stack([np.zeros((4, 3)), following, ring], axis=1)
+    tip = np.stack([np.tile(bone, (4, 1)), ring, following], axis=1)
+    triangles = np.concatenate([base, tip])  # (8, 3, 3), counter-clockwise from outside
+    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return triangles.reshape(-1, 3), np.repeat(normals, 3, axis=0)
+
+
+def _material(name: str, color: tuple[int, int, int]) -> dict[str, Any]:
+    linear = [round((channel / 255) ** 2.2, 4) for channel in color]
+    return {
+        "name": name,
+        "pbrMetallicRoughness": {"baseColorFactor": [*linear, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.7},
+    }

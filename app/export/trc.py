@@ -1,0 +1,40 @@
+"""``pose.person0.trc``: one person's joints as markers, for OpenSim and other tools of biomechanics.
+
+Metres (or the lifter's own unit), world axes as in ``app.world``; OpenSim expects y up. One row per frame of the video,
+at its time. Cells are empty where the person is not there or not ``valid``: OpenSim reads them as missing markers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from app.results import PoseResult
+from app.world import world_joints
+from lifter.skeletons import H36M17
+
+SETTINGS = (
+    "DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate", "OrigDataStartFrame", "OrigNumFrames",
+)  # fmt: skip
+
+
+def write_trc(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+    """Write the only person of ``result``."""
+    track, video = result.tracks[0], result.video
+    markers = np.full((video.num_frames, len(H36M17.names), 3), np.nan)
+    markers[track.frames[track.valid]] = world_joints(result, 0, up=up, is_upright=is_upright)[track.valid]
+    rate, count = f"{video.fps:.6f}", str(video.num_frames)
+    unit = result.provenance["lifter"]["unit"]
+    lines = [
+        f"PathFileType\t4\t(X/Y/Z)\tpose.person{track.person_id}.trc",
+        "\t".join(SETTINGS),
+        "\t".join([rate, rate, count, str(len(H36M17.names)), unit, rate, "1", count]),
+        "Frame#\tTime\t" + "".join(f"{name}\t\t\t" for name in H36M17.names),
+        "\t\t" + "".join(f"X{n}\tY{n}\tZ{n}\t" for n in range(1, len(H36M17.names) + 1)),
+        "",
+    ]
+    for number, (time, row) in enumerate(zip(video.timestamps_s, markers.reshape(video.num_frames, -1), strict=True)):
+        cells = ["" if np.isnan(value) else f"{value:.5f}" for value in row]
+        lines.append("".join(f"{cell}\t" for cell in (str(number + 1), f"{time:.6f}", *cells)))  # every cell ends so
+    path.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace", newline="\n")
