@@ -16,6 +16,7 @@ from app.curves import draw_curves
 from app.evaluate import Evaluation
 from app.options import Options
 from app.pipeline import ready_lifter
+from lifter import LIFTERS
 from lifter.checkpoints import FOLDER, manifest
 from lifter.training.ablation import COLUMNS as ABLATION_COLUMNS
 from lifter.training.ablation import FRAMES as ABLATION_FRAMES
@@ -25,19 +26,18 @@ ABLATIONS = "ablations.csv"  # beside the page, written by ``posemamba ablate``
 CURVES = "curves.png"
 PUBLISHED = """## Published figures
 
-As published by the authors, not measured here: Human3.6M (S9, S11), stacked-hourglass 2D, 243 frames, flip averaging,
-at the true scale of every frame.
+As published by the authors, not measured here: Human3.6M (S9, S11), stacked-hourglass 2D, flip averaging, at the true
+scale of every frame.
 
-| network | P1 (MPJPE), mm |
-| --- | ---: |
-| PoseMamba-S | 41.8 |
-| PoseMamba-B | 40.8 |
-| PoseMamba-L | 38.1 |
+| lifter | window, frames | P1 / P2, mm |
+| --- | ---: | ---: |
+{rows}
 
-Source: model card of `nankingjings/PoseMamba-weights` on Hugging Face. Whoever has a licence of the data and the
-published weights measures them with `posemamba evaluate --h36m h36m_sh_conf_cam_source_final.pkl --lifter
-PoseMamba_L.bin`. They do not compare with the tables above: other people, other joints, other 2D, and there the scale
-is given."""
+Sources: model card of `nankingjings/PoseMamba-weights` on Hugging Face; tables of the HGMamba paper, also for
+MotionAGFormer, and the abstract of its own; README of MDTF. SSR-STF is not listed: ours is a design after it.
+Whoever has a licence of the data and published weights measures them with `posemamba evaluate --h36m
+h36m_sh_conf_cam_source_final.pkl --lifter PoseMamba_L.bin`. They do not compare with the tables above: other people,
+other joints, other 2D, and there the scale is given."""
 
 
 def write_report(path: Path, evaluations: Sequence[Evaluation], options: Options) -> Path:
@@ -51,11 +51,16 @@ def write_report(path: Path, evaluations: Sequence[Evaluation], options: Options
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     sections = [_head(options), *(_section(evaluation) for evaluation in evaluations)]
-    sections += [*_ablations(path.parent / ABLATIONS), *_curves(options.lifter, path.parent), PUBLISHED]
+    sections += [*_ablations(path.parent / ABLATIONS), *_curves(options.lifter, path.parent), _published()]
     part = path.with_name(path.name + ".part")
     part.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     part.replace(path)
     return path
+
+
+def _published() -> str:
+    rows = [f"| {name} | {spec.window} | {spec.published} |" for name, spec in LIFTERS.items() if spec.published]
+    return PUBLISHED.format(rows="\n".join(rows))
 
 
 def _head(options: Options) -> str:

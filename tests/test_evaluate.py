@@ -245,7 +245,7 @@ def test_the_page_has_everything_needed_to_repeat_it(tmp_path, tiny_weights):
         lifter.provenance["weights"]["sha256"], "- machine: ", "- date: ", "- code: ",
         "## Motion\n\n```\nposemamba evaluate --motion mocap\n```\n\n**errors**",
         "| no splice | 10 |  | 60.1 | 40.2 | 70.3 | 50.4 | one seed |",
-        "As published by the authors, not measured here", "| PoseMamba-L | 38.1 |",
+        "As published by the authors, not measured here", "| posemamba-l | 243 | 38.1 / - |",
     ):  # fmt: skip
         assert part in text
     assert "## Training curves" not in text  # the manifest knows none of these weights
