@@ -84,6 +84,14 @@ def test_results_do_not_depend_on_the_number_of_threads(short_clips, batch_optio
             assert (tmp_path / str(number) / "wave" / file).read_bytes() == (undisturbed / "wave" / file).read_bytes()
 
 
+def test_models_are_loaded_once_for_all_clips(short_clips, tmp_path, batch_options):
+    for ready in (pipeline.ready_detector, pipeline.ready_lifter):
+        ready.cache_clear()
+    clips = [short_clips / "wave.ts", short_clips / "monday" / "walk.mp4"]
+    assert batch(clips, tmp_path, dataclasses.replace(batch_options, has_overlay=False)) == 0
+    assert pipeline.ready_detector.cache_info().misses == pipeline.ready_lifter.cache_info().misses == 1
+
+
 # A second run.
 
 
