@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import tempfile
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from app.pipeline import Progress
     from app.results import PoseResult
 
+log = logging.getLogger(__name__)
 EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
 # Options that do not change the numbers (but for rounding), and those that are known by the hashes of weights.
 IMMATERIAL = ("device", "backend", "detector", "detector_weights", "lifter")
@@ -72,13 +74,12 @@ def models_of(options: Options) -> dict[str, Any]:
         ValueError: A name or file means none.
         RuntimeError: A package, device or backend that was asked for is not there.
     """
-    from app.pipeline import ready_detector, ready_lifter
+    from app.pipeline import ready_models
 
-    lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector = ready_detector(options.detector, str(lifter.device), options.detector_weights).provenance
+    lifter, detector = ready_models(options)
     return {
-        "detector": detector["detector"],
-        "detector_weights": dict(detector["weights"]),
+        "detector": detector.provenance["detector"],
+        "detector_weights": dict(detector.provenance["weights"]),
         "lifter": lifter.name,
         "lifter_weights": lifter.provenance["weights"]["sha256"],
     }
@@ -98,6 +99,7 @@ def analyse(job: Job, progress: Progress | None = None) -> Outcome:
     try:
         return _results(job, progress, began)
     except EXPECTED as error:
+        log.debug("clip failed", exc_info=True)
         said = _said(job, error)
     except Exception as error:  # noqa: BLE001 - a fault of ours in one clip must not cost the clips behind it
         said, fault = f"{job.clip}: {type(error).__name__}: {error}", traceback.format_exc()

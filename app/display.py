@@ -66,7 +66,8 @@ class Display:
             self._tell(record)
         else:
             fail(one_line(record["error"]))
-            (log.error if fault else log.debug)("%s", fault and f"unexpected failure, please report it:\n{fault}")
+            if fault:
+                log.error("unexpected failure, please report it:\n%s", fault)
         if self._bars and self._task is not None:
             self._bars.update(self._task, completed=self._bytes_ended(), count=f"{len(self._ended)}/{len(self._bytes)}")
         elif len(self._bytes) > len(self._ended):

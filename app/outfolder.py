@@ -119,10 +119,12 @@ class OutFolder:
         for pattern in ("probe-*", f".names.json.*{PART}", *(f"../.{name}.*{PART}" for name in RESERVED)):
             for part in self._ours.glob(pattern):
                 part.unlink(missing_ok=True)
-        for old in (self._ours / "old").glob("*/*"):
-            with suppress(OSError):  # new ones are there
-                old.rename(self.path / old.name)
-            _discard(old, self.path / old.name)
+        for box in (self._ours / "old").glob("*"):
+            for old in box.iterdir():
+                with suppress(OSError):  # new ones are there
+                    old.rename(self.path / old.name)
+                _discard(old, self.path / old.name)
+            shutil.rmtree(box, ignore_errors=True)
 
 
 @contextmanager
@@ -164,6 +166,7 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
     _sync(out)
     for old in replaced:
         _discard(old, final)
+        shutil.rmtree(old.parent, ignore_errors=True)
     return record
 
 
@@ -196,7 +199,7 @@ def _discard(old: Path, new: Path) -> None:
         if path.name not in ours and not (new / path.name).exists():
             with suppress(FileNotFoundError):  # another process is at it, too
                 path.rename(new / path.name)
-    shutil.rmtree(old.parent, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _probe(folder: Path) -> None:

@@ -55,8 +55,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
         RuntimeError: A package, device or backend that was asked for is not there.
     """
     reader = VideoReader(path)
-    lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector = ready_detector(options.detector, str(lifter.device), options.detector_weights, options.detect_every)
+    lifter, detector = ready_models(options)
     clock = Clock()
     footage = Footage()
     frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
@@ -69,6 +68,13 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     shots = find_shots(footage, tracks, poses, info)
     clock.lap("3D")
     return PoseResult(info, tracks, poses, provenance(options, detector, lifter), clock.seconds, shots)
+
+
+def ready_models(options: Options) -> tuple[Lifter, Detector]:
+    """Return the networks that ``options`` name, loaded."""
+    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    on = str(lifter.device)
+    return lifter, ready_detector(options.detector, on, options.detector_weights, options.detect_every)
 
 
 @functools.lru_cache(maxsize=2)

@@ -16,8 +16,8 @@ from typing import Any
 from app.outfolder import write_whole
 
 COLUMNS = (
-    "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score", "jitter",
-    "warnings", "error",
+    "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
+    "height_px", "reprojection_px", "jitter", "foot_slide", "warnings", "error",
 )  # fmt: skip
 
 
@@ -72,14 +72,16 @@ class Records:
         table = csv.writer(text)
         table.writerow(COLUMNS)
         for record in self._records.values():
-            row = {**_best_seen(record.get("quality", [])), **record, "warnings": " ".join(record.get("warnings", ()))}
+            people = record.get("quality", [])
+            warnings = dict.fromkeys(w for report in (record, *people) for w in report.get("warnings", ()))
+            row = {**_best_seen(people), **record, "warnings": "; ".join(warnings)}
             table.writerow([row.get(column) for column in COLUMNS])
         write_whole(self._table, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _best_seen(quality: list[dict[str, Any]]) -> dict[str, Any]:
+def _best_seen(people: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the report on the person who is in most of the frames, for a row has room for one."""
-    return max(quality, key=lambda person: person["coverage"], default={})
+    return max(people, key=lambda person: person["coverage"], default={})
 
 
 def _line(record: dict[str, Any]) -> bytes:

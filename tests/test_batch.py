@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def test_every_clip_is_accounted_for(undisturbed):
     table = rows(undisturbed)
     assert table.keys() == records.keys()
     assert table["walk"]["status"] == "done"
+    assert float(table["walk"]["height_px"]) == walk["quality"][0]["height_px"]
+    assert all(warning in table["walk"]["warnings"] for warning in walk["quality"][0]["warnings"])
     assert table["torn"]["error"] == records["torn"]["error"]
     assert table["Größe 'a\" b_c"]["clip"].endswith("Größe 'a\" b\nc.avi")
 
@@ -82,6 +85,14 @@ def test_results_do_not_depend_on_the_number_of_threads(short_clips, batch_optio
         assert batch([short_clips / "wave.ts"], tmp_path / str(number), batch_options) == 0
         for file in ("pose.json", "pose.npz"):
             assert (tmp_path / str(number) / "wave" / file).read_bytes() == (undisturbed / "wave" / file).read_bytes()
+
+
+def test_models_are_loaded_once_for_all_clips(short_clips, tmp_path, batch_options):
+    for ready in (pipeline.ready_detector, pipeline.ready_lifter):
+        ready.cache_clear()
+    clips = [short_clips / "wave.ts", short_clips / "monday" / "walk.mp4"]
+    assert batch(clips, tmp_path, dataclasses.replace(batch_options, has_overlay=False)) == 0
+    assert pipeline.ready_detector.cache_info().misses == pipeline.ready_lifter.cache_info().misses == 1
 
 
 # A second run.
@@ -195,6 +206,43 @@ def test_results_half_replaced_are_whole_after_the_next_run(short_clips, out, un
     (out / "wave" / "notes.txt").unlink()
     assert results(out) == results(undisturbed)
     assert not list(old.iterdir())
+
+
+REPLACE_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+from app.outfolder import OutFolder, part_of, publish
+out = Path(sys.argv[1])
+with OutFolder(out).locked():
+    for number in itertools.count():
+        with part_of(out, "clip") as folder:
+            for name in ("pose.json", "pose.npz"):
+                (folder / name).write_text(f"{number} " * 1000)
+            publish(folder, {"number": number}, out)
+        print(number, flush=True)
+"""
+
+
+def test_results_killed_while_they_are_replaced_are_the_old_or_the_new_ones(root, tmp_path):
+    rng, folder = random.Random(0), OutFolder(tmp_path)
+    for kill in range(12):
+        running = subprocess.Popen(
+            [sys.executable, "-c", REPLACE_FOR_EVER, str(tmp_path)], cwd=root, stdout=subprocess.PIPE
+        )
+        running.stdout.readline()
+        time.sleep(rng.uniform(0, 0.03))
+        running.kill()
+        running.communicate()
+        if (tmp_path / "clip").exists():  # not between the two names
+            assert folder.record("clip")
+        with folder.locked():
+            number = folder.record("clip")["number"]
+        for name in ("pose.json", "pose.npz"):
+            assert (tmp_path / "clip" / name).read_text() == f"{number} " * 1000
+        if kill == 0:
+            (tmp_path / "clip" / "notes.txt").touch()
+        assert (tmp_path / "clip" / "notes.txt").exists()
+        assert not [*tmp_path.glob(".posemamba/parts/*"), *tmp_path.glob(".posemamba/old/*")]
 
 
 def test_what_a_kill_leaves_is_tidied_up(short_clips, out, batch_options):
