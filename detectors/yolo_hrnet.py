@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from detectors import hrnet, yolo
+from detectors.boxes import batches
 from detectors.people import People
 from detectors.topdown import PoseEstimator
 from detectors.weights import read_weights
@@ -29,7 +30,7 @@ class YoloHRNet:
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
         """Yield one People per RGB uint8 frame (H, W, 3); frames are streamed in small batches."""
-        for batch in yolo.batches(frames):
+        for batch in batches(frames):
             seen = self._find(batch)
             poses = self._pose(batch, [people.boxes for people in seen])
             for people, (keypoints, scores) in zip(seen, poses, strict=True):
