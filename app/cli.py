@@ -116,7 +116,8 @@ def run(
     clips = discover(inputs, out)
     out.mkdir(parents=True, exist_ok=True)  # before hours of work, not after
     if options.detector == AUTO:
-        note(f"detector auto: {resolve_detector(AUTO)}")
+        best = resolve_detector(AUTO)
+        note("detector auto: " + ", ".join(filter(None, (best, DETECTORS[best].remark()))))
     failed = 0
     for clip, name in zip(clips, unique_names(clips), strict=True):
         failed += not run_clip(clip, out / name, options)
@@ -233,7 +234,7 @@ def doctor() -> None:
             say(f"scan backend {name} on {device}: {reason or 'usable, ' + scan.describe(name)}")
         say(f"scan backend auto on {device}: {scan.describe(scan.resolve_backend('auto', device))}")
     for name, spec in DETECTORS.items():
-        say(f"detector {name}: {spec.why_not() or 'usable'}")
+        say(f"detector {name}: {spec.state()}")
     problems = say_downloads()
     for name in LIFTERS:
         try:
@@ -320,7 +321,7 @@ def models() -> None:
     for column in ("name", "what", "licence", "usable"):
         table.add_column(column)
     for name, detector in DETECTORS.items():
-        table.add_row(name, detector.description, detector.licence, detector.why_not() or "yes")
+        table.add_row(name, detector.description, detector.licence, detector.state())
     console.print(table)
     table = Table(title="Weights of detectors: posemamba fetch NAME")
     for column in ("name", "what", "MB", "licence", "here"):
