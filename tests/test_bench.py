@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from app.bench import comparison, cpu, exactness, floor, gpu, throughput, training
+from app.bench import comparison, cpu, exactness, floor, gpu, measure, throughput, training
 from app.bench.measure import Stopwatch, backends, machine, median_seconds, milliseconds, rate, ratio
 from app.bench.throughput import Throughput
 from app.bench.training import Shape
@@ -268,6 +268,15 @@ def test_counting_leaves_no_backend_behind():
     before = dict(BACKENDS)
     macs.macs_per_frame("posemamba-s")
     assert before == BACKENDS
+
+
+def test_in_a_model_for_timing_a_wrong_scan_would_show():
+    model, inputs = measure.random_model("hgmamba-xs"), measure.random_inputs("hgmamba-xs", 1)
+    assert float(inputs[..., 2].min()) >= 0
+    right = model(inputs)
+    for layer in model.layers:
+        layer.mamba_spatial.mixer.forward_backward_mamba.D.zero_()
+    assert float((model(inputs) - right).abs().max()) > 1e-3  # backends that agree differ by less than 1e-5
 
 
 @pytest.mark.parametrize("name", ["hgmamba-xs", "posemamba-s"])

@@ -139,12 +139,14 @@ def backends(device: torch.device) -> list[str]:
 
 
 def random_model(name: str) -> nn.Module:
-    """Return lifter ``name`` with random weights and decays in general position, as trained ones have."""
+    """Return lifter ``name`` with random weights, decays and layer scales in general position, as trained ones have."""
     torch.manual_seed(0)
-    model = lifters.create_model(name).eval()
+    model = lifters.create_model(name).eval().requires_grad_(False)
     for key, parameter in model.named_parameters():
         if DECAY.search(key):  # fresh ones are exact powers, for which the compiled scan has a shortcut
-            parameter.requires_grad_(False).add_(0.05 * torch.randn_like(parameter))
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        if "layer_scale" in key:  # fresh ones all but switch the blocks off, and a wrong scan would not show
+            parameter.fill_(0.3)
     return model
 
 
