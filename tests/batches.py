@@ -16,14 +16,17 @@ BROKEN = {"text", "empty", "torn"}
 
 
 def results(out: Path) -> dict[str, dict[str, bytes]]:
-    """Return what is in the folders of results, by folder and file; each must be whole."""
+    """Return the numbers in the folders of results, by folder and file; each must be whole.
+
+    Videos are left out: x264 with several threads does not give the same bytes every time.
+    """
     found = {}
     for folder in out.iterdir():
         if folder.is_dir() and not folder.name.startswith("."):
             files = {path.name: path.read_bytes() for path in folder.iterdir()}
             sizes = json.loads(files.pop("clip.json"))["files"]
             assert {name: len(content) for name, content in files.items()} == sizes
-            found[folder.name] = files
+            found[folder.name] = {name: content for name, content in files.items() if name != "overlay.mp4"}
     return found
 
 

@@ -22,6 +22,7 @@ from app.batch import Request, run_batch, say_plan
 from app.clip import Job, analyse, models_of, receive
 from app.discovery import VIDEO_SUFFIXES, discover
 from app.outfolder import OutFolder
+from app.video import probe
 from lifter.training.train import save_weights
 from tests.batches import BROKEN, FOLDERS, has_begun, lines, results, rows, wait_until
 
@@ -56,7 +57,8 @@ def times(out: Path) -> dict[Path, int]:
 def test_every_clip_is_accounted_for(undisturbed):
     whole = results(undisturbed)
     assert whole.keys() == FOLDERS
-    assert all({"pose.json", "pose.npz", "overlay.mp4"} <= files.keys() for files in whole.values())
+    assert all(files.keys() == {"pose.json", "pose.npz"} for files in whole.values())
+    assert all(probe(undisturbed / name / "overlay.mp4").num_frames == 20 for name in whole)
     records = lines(undisturbed)
     assert {name for name, record in records.items() if record["status"] == "done"} == FOLDERS
     assert {name for name, record in records.items() if record["status"] == "failed"} == BROKEN
