@@ -50,6 +50,7 @@ class Command:
         def prepare() -> None:
             import resource
 
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # as at a terminal; in the background shells have it ignored
             if limit:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
