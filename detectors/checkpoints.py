@@ -29,6 +29,7 @@ class Download:
         megabytes: Size, rounded.
         sha256: Of the whole file; empty if the publisher only says a prefix.
         sha256_prefix: First hex digits of it; the file name of the publisher says them.
+        package: Which must be installed to use it; empty if none of the optional ones.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Download:
     megabytes: int
     sha256: str = ""
     sha256_prefix: str = ""
+    package: str = ""
 
     def __post_init__(self) -> None:
         if not (len(self.sha256) == 64 or len(self.sha256_prefix) >= 8):

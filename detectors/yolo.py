@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detectors.boxes import FRAMES_PER_BATCH, MAX_PEOPLE, Seen, batches
 from detectors.people import NUM_KEYPOINTS, People
 from detectors.weights import Weights, read_weights
 
-FRAMES_PER_BATCH = 8  # that are taken at once; on a CPU the network sees them one by one:
-CPU_FRAMES = 1  # 40 ms a frame against 81 in batches of 8, which leave its caches (yolo26n, 480x640, one thread)
+# On a CPU the network sees frames one by one: 40 ms each against 81 in batches of 8, which leave its caches (yolo26n,
+CPU_FRAMES = 1  # 480x640, one thread)
 LONG_SIDE = 640  # of the picture as the network sees it [px]: published weights; a file may say another as "input"
 MAX_LONG_SIDE = 1920
 STRIDE = 32  # its sides are multiples of this
@@ -34,26 +35,10 @@ GREY = 114  # around the picture, as in training
 PERSON = 0  # class 0 of COCO
 MIN_SCORE = 0.25  # published default
 MAX_OVERLAP = 0.7  # intersection over union of two people; published default
-MAX_PEOPLE = 30  # per frame, the most certain ones
 NMS_SECONDS = 600.0  # the package drops boxes after 2 s by default: an answer must not depend on the machine's load
 ARCHITECTURE = re.compile(r"(yolov8|yolo11|yolo12|yolo26)([nsmlx])(-pose)?\.(?:yaml|pt|safetensors)")
 FOLDERS = {"yolov8": "v8", "yolo11": "11", "yolo12": "12", "yolo26": "26"}  # of the package's descriptions
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "posemamba" / "ultralytics"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Seen:
-    """The people that the network finds in one frame, most certain first.
-
-    Attributes:
-        boxes: (N, 4) float32 x0 y0 x1 y1 px, inside the picture.
-        scores: (N,) float32 in [0, 1].
-        keypoints: (N, 17, 3) float32 x and y in px, score in [0, 1]; None for networks that only find boxes.
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    keypoints: np.ndarray | None
 
 
 class Yolo:
@@ -158,24 +143,6 @@ class YoloPose:
                 assert seen.keypoints is not None
                 points = np.ascontiguousarray(seen.keypoints[..., :2])
                 yield People(seen.boxes, seen.scores, points, np.ascontiguousarray(seen.keypoints[..., 2]))
-
-
-def batches(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Yield the frames in order, up to ``FRAMES_PER_BATCH`` of one size together.
-
-    Raises:
-        ValueError: A frame has another shape or dtype than RGB uint8.
-    """
-    batch: list[np.ndarray] = []
-    for frame in frames:
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise ValueError(f"frames must be uint8 of shape (H, W, 3), got {frame.dtype} {frame.shape}")
-        if batch and (len(batch) == FRAMES_PER_BATCH or batch[0].shape != frame.shape):
-            yield batch
-            batch = []
-        batch.append(frame)
-    if batch:
-        yield batch
 
 
 def build(weights: Sequence[Path], device: str = "cpu") -> YoloPose:

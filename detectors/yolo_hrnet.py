@@ -12,6 +12,7 @@ import numpy as np
 
 from detectors import hrnet, yolo
 from detectors.between import Boxes, boxed_frames
+from detectors.boxes import FRAMES_PER_BATCH, batches
 from detectors.people import People
 from detectors.prefetch import prefetch
 from detectors.topdown import PoseEstimator
@@ -39,7 +40,7 @@ class YoloHRNet:
 
         Boxes of the next batch are looked for, in a thread, while keypoints of this one are read.
         """
-        boxed = boxed_frames(yolo.batches(frames), self._boxes, self.detect_every)
+        boxed = boxed_frames(batches(frames), self._boxes, self.detect_every)
         for batch in prefetch(_grouped(boxed), ahead=1):
             poses = self._pose([frame for frame, _ in batch], [people.boxes for _, people in batch])
             for (_, people), (keypoints, scores) in zip(batch, poses, strict=True):
@@ -51,9 +52,9 @@ class YoloHRNet:
 
 
 def _grouped(boxed: Iterable[tuple[np.ndarray, Boxes]]) -> Iterator[list[tuple[np.ndarray, Boxes]]]:
-    """Yield frames with their boxes in lists of ``yolo.FRAMES_PER_BATCH``."""
+    """Yield frames with their boxes in lists of ``FRAMES_PER_BATCH``."""
     items = iter(boxed)
-    while batch := list(itertools.islice(items, yolo.FRAMES_PER_BATCH)):
+    while batch := list(itertools.islice(items, FRAMES_PER_BATCH)):
         yield batch
 
 

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from detectors import yolo
+from detectors.boxes import batches
 from detectors.weights import Inert, read_weights
-from detectors.yolo import Letterbox, Yolo, YoloPose, batches
+from detectors.yolo import Letterbox, Yolo, YoloPose
 
 needs_ultralytics = pytest.mark.skipif(find_spec("ultralytics") is None, reason="the yolo extra is not installed")
 FRAME = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
@@ -304,6 +305,7 @@ socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 import cv2, numpy as np, torch
 before = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), np.get_printoptions()["linewidth"]
 from detectors import yolo
+from detectors.boxes import batches
 (people,) = yolo.build([__import__("pathlib").Path(sys.argv[1])])([np.zeros((64, 64, 3), np.uint8)])
 after = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), np.get_printoptions()["linewidth"]
 sys.stderr.write("" if before == after else f"{before} became {after}")
