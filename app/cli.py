@@ -155,7 +155,8 @@ def run(
     failed = len(found.problems)
     if found.clips:
         if options.detector == AUTO:
-            note(f"detector auto: {resolve_detector(AUTO)}")
+            best = resolve_detector(AUTO)
+            note("detector auto: " + ", ".join(filter(None, (best, DETECTORS[best].remark()))))
         request = Request(found.clips, out, jobs, scheduler)
         failed += say_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)
@@ -192,7 +193,7 @@ def doctor() -> None:
             say(f"scan backend {name} on {device}: {reason or 'usable, ' + scan.describe(name)}")
         say(f"scan backend auto on {device}: {scan.describe(scan.resolve_backend('auto', device))}")
     for name, spec in DETECTORS.items():
-        say(f"detector {name}: {spec.why_not() or 'usable'}")
+        say(f"detector {name}: {spec.state()}")
     problems = say_downloads()
     for name in LIFTERS:
         try:
@@ -268,7 +269,7 @@ def models() -> None:
     for column in ("name", "what", "licence", "usable"):
         table.add_column(column)
     for name, detector in DETECTORS.items():
-        table.add_row(name, detector.description, detector.licence, detector.why_not() or "yes")
+        table.add_row(name, detector.description, detector.licence, detector.state())
     console.print(table)
     table = Table(title="Weights of detectors: posemamba fetch NAME")
     for column in ("name", "what", "MB", "licence", "here"):

@@ -283,7 +283,7 @@ def mediapipe_landmarks(clip: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     import mediapipe
 
-    from detectors.mediapipe import LANDMARKS
+    from detectors.blazepose import LANDMARKS
     from lifter.skeletons import COCO17, coco17_to_h36m17
 
     order = [LANDMARKS[name] for name in COCO17.names]

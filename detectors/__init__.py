@@ -13,12 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from detectors.checkpoints import downloads, find_weights
+from detectors.checkpoints import Download, downloads, find_weights
 from detectors.people import People
 
 logger = logging.getLogger(__name__)
 AUTO = "auto"  # the first of BEST_FIRST that can run here
 BEST_FIRST = ("yolo-hrnet", "yolo-pose", "mediapipe")
+BOXES = ("yolo26m", "yolo26s", "yolo26n", "yolox-nano")  # who finds people, best first
 
 
 class Detector(Protocol):
@@ -39,11 +40,12 @@ class DetectorSpec:
     Attributes:
         module: Module with ``build(weights, device)``, a string so that the registry imports nothing.
         package: Package that must be importable.
-        extra: Our optional dependency group that installs it.
+        extra: Our optional dependency group that installs it; "" if none can, then docs/<package>.md has the steps.
         description: One line for tables and ``--help``.
         licence: Licence of code and weights.
         python_below: First Python version without a wheel of the package; None if there is no such limit.
-        weights: For every file that ``build`` takes, the names of downloads that will do, best first.
+        weights: For every file that ``build`` needs, the names of downloads that will do, best first.
+        boxes: Names of downloads for one more file, best first; without it the detector sees one person only.
     """
 
     module: str
@@ -53,6 +55,7 @@ class DetectorSpec:
     licence: str
     python_below: tuple[int, int] | None = None
     weights: tuple[tuple[str, ...], ...] = ()
+    boxes: tuple[str, ...] = ()
 
     def why_not(self, has_weights: bool = False) -> str | None:
         """Return why this detector cannot run here and what to do, None if it can.
@@ -63,22 +66,51 @@ class DetectorSpec:
         reasons = [self._why_no_package(), None if has_weights else self._why_no_weights()]
         return "; ".join(reason for reason in reasons if reason) or None
 
+    @property
+    def slots(self) -> tuple[tuple[str, ...], ...]:
+        """What can be given as weights: the names that will do for every file."""
+        return (*self.weights, self.boxes) if self.boxes else self.weights
+
+    def state(self) -> str:
+        """Return in a few words whether this detector can run here, and how well."""
+        return self.why_not() or ", ".join(filter(None, ("usable", self.remark())))
+
+    def remark(self) -> str:
+        """Return what ``boxes`` mean for a detector that can run; "" if it takes none."""
+        if not self.boxes:
+            return ""
+        name = self.found_boxes()
+        return f"everybody, boxes by {name}" if name else f"one person, for more: posemamba fetch {self.boxes[-1]}"
+
     def _why_no_weights(self) -> str | None:
         missing = [names for names, found in zip(self.weights, self.found_weights(), strict=True) if found is None]
         if not missing:
             return None
         smaller = ", ".join(name for names in missing for name in names[1:])
-        return f"no weights: posemamba fetch {' '.join(names[0] for names in missing)} (smaller and faster: {smaller})"
+        best = " ".join(names[0] for names in missing)
+        return f"no weights: posemamba fetch {best} (smaller and faster: {smaller})"
 
     def found_weights(self) -> list[str | None]:
         """Return for every file that is needed the best name that is here, None where none is; hashes are not read."""
-        known = downloads() if self.weights else {}
-        return [next((name for name in names if known[name].path.is_file()), None) for names in self.weights]
+        return [self._best(names) for names in self.weights]
+
+    def found_boxes(self) -> str | None:
+        """Return the best of ``boxes`` that is here."""
+        return self._best(self.boxes)
+
+    def _best(self, names: Sequence[str]) -> str | None:
+        known = downloads() if names else {}
+        return next((name for name in names if known[name].path.is_file() and self._can_use(known[name])), None)
+
+    def _can_use(self, entry: Download) -> bool:
+        """Return whether the package that reads a file is here; a lack of our own is another reason's matter."""
+        return entry.package in ("", self.package) or importlib.util.find_spec(entry.package) is not None
 
     def _why_no_package(self) -> str | None:
         if importlib.util.find_spec(self.package) is not None:
             return None
-        reason = f"the package {self.package} is not installed: in the checkout, pip install -e '.[{self.extra}]'"
+        how = f"in the checkout, pip install -e '.[{self.extra}]'" if self.extra else f"steps in docs/{self.package}.md"
+        reason = f"the package {self.package} is not installed: {how}"
         if self.python_below is not None and sys.version_info >= self.python_below:
             limit, running = (".".join(map(str, version[:2])) for version in (self.python_below, sys.version_info))
             reason += f"; it has no wheel for Python {limit} or newer and this is {running}: use an older Python"
@@ -106,9 +138,10 @@ DETECTORS: dict[str, DetectorSpec] = {
         "detectors.mediapipe",
         package="mediapipe",
         extra="mediapipe",
-        description="MediaPipe Pose (BlazePose full): one person, CPU, weights inside the package",
+        description="MediaPipe Pose (BlazePose full): one person, with boxes everybody; CPU, weights in the package",
         licence="Apache-2.0",
         python_below=(3, 13),
+        boxes=("yolo26n", "yolo26s", "yolo26m", "yolox-nano"),  # fast first: it is for CPUs
     ),
 }
 
@@ -138,7 +171,7 @@ def load_detector(
 
     Args:
         name: Key of ``DETECTORS``, or "auto" for the best one that can run.
-        weights: Names of downloads or files, one for every entry of ``DetectorSpec.weights``; empty for the best ones
+        weights: Names of downloads or files, one for every entry of ``DetectorSpec.slots``; empty for the best ones
             that are in the checkpoints folder.
         device: Where to run, for example ``"cpu"`` or ``"cuda:0"``; detectors that only know the CPU ignore it.
         detect_every: Boxes are looked for in every so many frames, by detectors that have them, see
@@ -156,13 +189,14 @@ def load_detector(
     if name not in DETECTORS:
         raise ValueError(f"unknown detector {name!r}; choose from {', '.join((AUTO, *DETECTORS))}")
     spec = DETECTORS[name]
-    if weights and len(weights) != len(spec.weights):
-        takes = "; ".join("one of " + ", ".join(names) for names in spec.weights) or "none, it carries its own"
+    if weights and len(weights) != len(spec.slots):
+        takes = "; ".join("one of " + ", ".join(names) for names in spec.slots)
         raise ValueError(f"detector {name!r} takes {takes} (or files in their place), got {len(weights)}: {weights}")
     reason = spec.why_not(has_weights=bool(weights))
     if reason is not None:
         raise RuntimeError(f"detector {name!r} cannot run: {reason}")
-    paths = tuple(find_weights(each) for each in weights or filter(None, spec.found_weights()))
+    found = [*spec.found_weights(), spec.found_boxes()]
+    paths = tuple(find_weights(each) for each in weights or filter(None, found))
     detector: Detector = importlib.import_module(spec.module).build(paths, device)
     if detect_every > 1:
         if not hasattr(detector, "detect_every"):

@@ -9,41 +9,32 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from detectors.body import box_iou
+from detectors.boxes import Seen
 from detectors.follower import CutDetector
 
 SAME_PERSON_IOU = 0.2  # of a person's boxes N frames apart; less is somebody else
 NEVER = 1e6
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Boxes:
-    """People in a frame: boxes (N, 4) float32 x0 y0 x1 y1 px, scores (N,) float32, and whether the network looked."""
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    is_look: bool = True
-
-
 def boxed_frames(
-    batches: Iterable[list[np.ndarray]], find: Callable[[list[np.ndarray]], list[Boxes]], every: int
-) -> Iterator[tuple[np.ndarray, Boxes]]:
+    batches: Iterable[list[np.ndarray]], find: Callable[[list[np.ndarray]], list[Seen]], every: int
+) -> Iterator[tuple[np.ndarray, Seen]]:
     """Yield every frame with its people; ``every`` frames are held back at most, and a batch.
 
     Args:
         batches: RGB uint8 frames (H, W, 3) in order, in lists.
-        find: The network: frames to one ``Boxes`` each.
+        find: The network: frames to one ``Seen`` each.
         every: It looks at frames 0, N, 2 N, ..., and where a shot begins.
     """
     waiting: deque[np.ndarray] = deque()
 
-    def looks() -> Iterator[Boxes | None]:
+    def looks() -> Iterator[Seen | None]:
         cuts, count = CutDetector(), 0
         for batch in batches:
             chosen = [
@@ -59,14 +50,14 @@ def boxed_frames(
         yield waiting.popleft(), boxes
 
 
-def filled(looks: Iterable[Boxes | None]) -> Iterator[Boxes]:
+def filled(looks: Iterable[Seen | None]) -> Iterator[Seen]:
     """Yield the boxes of every frame, in order.
 
     Args:
         looks: One entry per frame; None where the network did not look. The first is a look. Frames behind the last
             look have its boxes.
     """
-    before: Boxes | None = None
+    before: Seen | None = None
     gap = 0
     for look in chain(looks, ["end"]):
         if look is None:
@@ -74,13 +65,13 @@ def filled(looks: Iterable[Boxes | None]) -> Iterator[Boxes]:
             continue
         if before is not None:
             yield before
-            after = look if isinstance(look, Boxes) else before
+            after = look if isinstance(look, Seen) else before
             yield from between(before, after, gap)
-        if isinstance(look, Boxes):
+        if isinstance(look, Seen):
             before, gap = look, 0
 
 
-def between(before: Boxes, after: Boxes, count: int) -> Iterator[Boxes]:
+def between(before: Seen, after: Seen, count: int) -> Iterator[Seen]:
     """Yield the boxes of the ``count`` frames between two looks.
 
     A person in both moves from one box to the other in a straight line. Who is in one only is taken to stay in that box
@@ -102,7 +93,7 @@ def between(before: Boxes, after: Boxes, count: int) -> Iterator[Boxes]:
     scores, last_scores = joined(before.scores, after.scores)
     for step in range(1, count + 1):
         share = np.float32(step / (count + 1))
-        yield Boxes(boxes + (last_boxes - boxes) * share, scores + (last_scores - scores) * share, is_look=False)
+        yield Seen(boxes + (last_boxes - boxes) * share, scores + (last_scores - scores) * share, is_look=False)
 
 
 def same_people(before: np.ndarray, after: np.ndarray) -> list[tuple[int, int]]:

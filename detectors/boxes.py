@@ -16,17 +16,19 @@ MAX_PEOPLE = 30  # per frame, the most certain ones
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seen:
-    """The people that a network finds in one frame, most certain first.
+    """The people in one frame, most certain first.
 
     Attributes:
         boxes: (N, 4) float32 x0 y0 x1 y1 px, inside the picture.
         scores: (N,) float32 in [0, 1].
         keypoints: (N, 17, 3) float32 x and y in px, score in [0, 1]; None for networks that only find boxes.
+        is_look: False if no network looked at this frame and the boxes are supposed (``detectors.between``).
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     keypoints: np.ndarray | None = None
+    is_look: bool = True
 
 
 class BoxNetwork(Protocol):

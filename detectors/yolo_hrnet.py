@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from detectors import hrnet, yolo
-from detectors.between import Boxes, boxed_frames
-from detectors.boxes import FRAMES_PER_BATCH, batches
+from detectors.between import boxed_frames
+from detectors.boxes import FRAMES_PER_BATCH, Seen, batches
 from detectors.people import People
 from detectors.prefetch import prefetch
 from detectors.topdown import PoseEstimator
@@ -40,18 +40,15 @@ class YoloHRNet:
 
         Boxes of the next batch are looked for, in a thread, while keypoints of this one are read.
         """
-        boxed = boxed_frames(batches(frames), self._boxes, self.detect_every)
+        boxed = boxed_frames(batches(frames), self._find, self.detect_every)
         for batch in prefetch(_grouped(boxed), ahead=1):
             poses = self._pose([frame for frame, _ in batch], [people.boxes for _, people in batch])
             for (_, people), (keypoints, scores) in zip(batch, poses, strict=True):
                 kept = people.is_look | (scores.mean(axis=1) >= UNSEEN_SCORE)  # (N,)
                 yield People(people.boxes[kept], people.scores[kept], keypoints[kept], scores[kept])
 
-    def _boxes(self, frames: list[np.ndarray]) -> list[Boxes]:
-        return [Boxes(seen.boxes, seen.scores) for seen in self._find(frames)]
 
-
-def _grouped(boxed: Iterable[tuple[np.ndarray, Boxes]]) -> Iterator[list[tuple[np.ndarray, Boxes]]]:
+def _grouped(boxed: Iterable[tuple[np.ndarray, Seen]]) -> Iterator[list[tuple[np.ndarray, Seen]]]:
     """Yield frames with their boxes in lists of ``FRAMES_PER_BATCH``."""
     items = iter(boxed)
     while batch := list(itertools.islice(items, FRAMES_PER_BATCH)):

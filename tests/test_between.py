@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.between import Boxes, boxed_frames, filled
+from detectors.between import boxed_frames, filled
+from detectors.boxes import Seen
 
 
-def at(*corners: float) -> Boxes:
+def at(*corners: float) -> Seen:
     """People of 40 x 100 px whose boxes begin at these x."""
     boxes = np.array([[x, 20, x + 40, 120] for x in corners], np.float32).reshape(-1, 4)
-    return Boxes(boxes, np.full(len(corners), 0.9, np.float32))
+    return Seen(boxes, np.full(len(corners), 0.9, np.float32))
 
 
-def left_edges(boxes: Boxes) -> list[float]:
+def left_edges(boxes: Seen) -> list[float]:
     return sorted(boxes.boxes[:, 0].round(3).tolist())
 
 

@@ -40,11 +40,11 @@ def put(folder, *names):
 
 def test_every_published_file_has_a_hash_a_licence_and_a_safe_address():
     entries = downloads()
-    assert {name for spec in DETECTORS.values() for slot in spec.weights for name in slot} == set(entries)
+    assert {name for spec in DETECTORS.values() for slot in spec.slots for name in slot} == set(entries)
     for name, entry in entries.items():
         assert entry.url.startswith("https://")
         assert entry.url.endswith("/" + entry.file)
-        assert ("AGPL-3.0" in entry.licence) == name.startswith("yolo")
+        assert ("AGPL-3.0" in entry.licence) == name.startswith("yolo26") == (entry.package == "ultralytics")
         if not entry.sha256:  # then the file name itself says how it begins
             assert f"-{entry.sha256_prefix}_" in entry.file
 
@@ -96,6 +96,24 @@ def test_missing_weights_say_what_fetches_them(folder, installed):
 def test_the_best_weights_that_are_here_are_used(folder, installed):
     put(folder, "yolo26n", "yolo26s", "hrnet-w32-256x192")
     assert DETECTORS["yolo-hrnet"].found_weights() == ["yolo26s", "hrnet-w32-256x192"]
+
+
+def test_mediapipe_says_what_it_lacks_for_several_people(folder, installed):
+    spec = DETECTORS["mediapipe"]
+    assert spec.state() == "usable, one person, for more: posemamba fetch yolox-nano"
+    put(folder, "yolox-nano")
+    assert spec.state() == "usable, everybody, boxes by yolox-nano"
+    with pytest.raises(RuntimeError, match=r"damaged or was replaced; delete it and run posemamba fetch yolox-nano"):
+        load_detector("mediapipe")
+
+
+def test_boxes_whose_package_is_missing_are_not_chosen(folder, installed, monkeypatch):
+    put(folder, "yolo26n", "yolox-nano")
+    known = {name: replace(entry, package=entry.package and "no_such_package") for name, entry in downloads().items()}
+    monkeypatch.setattr(detectors, "downloads", lambda: known)
+    assert DETECTORS["mediapipe"].found_boxes() == "yolox-nano"
+    with pytest.raises(RuntimeError, match="damaged"):  # what an explicit choice means is not changed
+        load_detector("mediapipe", ["yolo26n"])
 
 
 def test_auto_is_the_best_that_can_run(folder, installed, caplog):
