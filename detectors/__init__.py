@@ -18,8 +18,9 @@ from detectors.people import People
 
 logger = logging.getLogger(__name__)
 AUTO = "auto"  # the first of BEST_FIRST that can run here
-BEST_FIRST = ("yolo-hrnet", "yolo-pose", "mediapipe")
-BOXES = ("yolo26m", "yolo26s", "yolo26n", "yolox-nano")  # who finds people, best first
+BEST_FIRST = ("yolo-hrnet", "yolo-pose", "mediapipe")  # not mmpose: the same network as yolo-hrnet, slower
+YOLOS = ("yolo26m", "yolo26s", "yolo26n")  # best first, as all names of downloads
+HRNETS = ("hrnet-w48-384x288", "hrnet-w32-256x192")
 
 
 class Detector(Protocol):
@@ -86,6 +87,8 @@ class DetectorSpec:
         missing = [names for names, found in zip(self.weights, self.found_weights(), strict=True) if found is None]
         if not missing:
             return None
+        known = downloads()
+        missing = [tuple(name for name in names if self._can_use(known[name])) for names in missing]
         smaller = ", ".join(name for names in missing for name in names[1:])
         best = " ".join(names[0] for names in missing)
         return f"no weights: posemamba fetch {best} (smaller and faster: {smaller})"
@@ -124,7 +127,7 @@ DETECTORS: dict[str, DetectorSpec] = {
         extra="yolo",
         description="YOLO finds people, HRNet their keypoints: everybody, most accurate, best on a GPU",
         licence="AGPL-3.0 (Ultralytics), Apache-2.0 (HRNet)",
-        weights=(("yolo26m", "yolo26s", "yolo26n"), ("hrnet-w48-384x288", "hrnet-w32-256x192")),
+        weights=(YOLOS, HRNETS),
     ),
     "yolo-pose": DetectorSpec(
         "detectors.yolo",
@@ -134,6 +137,14 @@ DETECTORS: dict[str, DetectorSpec] = {
         licence="AGPL-3.0 (Ultralytics)",
         weights=(("yolo26m-pose", "yolo26s-pose", "yolo26n-pose"),),
     ),
+    "mmpose": DetectorSpec(
+        "detectors.mmpose",
+        package="mmpose",
+        extra="",
+        description="MMPose's own HRNet, or any of its top-down models: everybody; for those who have it installed",
+        licence="Apache-2.0 (MMPose)",
+        weights=((*YOLOS, "yolox-nano"), HRNETS),
+    ),
     "mediapipe": DetectorSpec(
         "detectors.mediapipe",
         package="mediapipe",
@@ -141,7 +152,7 @@ DETECTORS: dict[str, DetectorSpec] = {
         description="MediaPipe Pose (BlazePose full): one person, with boxes everybody; CPU, weights in the package",
         licence="Apache-2.0",
         python_below=(3, 13),
-        boxes=("yolo26n", "yolo26s", "yolo26m", "yolox-nano"),  # fast first: it is for CPUs
+        boxes=(*reversed(YOLOS), "yolox-nano"),  # small ones first: it is for CPUs
     ),
 }
 

@@ -15,10 +15,8 @@ from detectors.between import boxed_frames
 from detectors.boxes import FRAMES_PER_BATCH, Seen, batches
 from detectors.people import People
 from detectors.prefetch import prefetch
-from detectors.topdown import PoseEstimator
+from detectors.topdown import ABSENT_SCORE, PoseEstimator
 from detectors.weights import read_weights
-
-UNSEEN_SCORE = 0.25  # mean over a person's joints, in a box that was only supposed: nobody is there
 
 
 class YoloHRNet:
@@ -44,7 +42,7 @@ class YoloHRNet:
         for batch in prefetch(_grouped(boxed), ahead=1):
             poses = self._pose([frame for frame, _ in batch], [people.boxes for _, people in batch])
             for (_, people), (keypoints, scores) in zip(batch, poses, strict=True):
-                kept = people.is_look | (scores.mean(axis=1) >= UNSEEN_SCORE)  # (N,)
+                kept = people.is_look | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
                 yield People(people.boxes[kept], people.scores[kept], keypoints[kept], scores[kept])
 
 

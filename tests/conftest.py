@@ -35,16 +35,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none, and what takes minutes unless it was asked for."""
+    """Skip what needs a GPU or MMPose where there is none, and what takes minutes unless it was asked for."""
+    reasons = {}
     if "slow" not in config.option.markexpr:
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes: run pytest -m slow"))
-    if torch.cuda.is_available():
-        return
+        reasons["slow"] = "takes minutes: run pytest -m slow"
+    if not torch.cuda.is_available():
+        reasons["requires_cuda"] = "needs a CUDA GPU"
+    if importlib.util.find_spec("mmpose") is None:
+        reasons["requires_mmpose"] = "needs MMPose, installed as docs/mmpose.md says"
     for item in items:
-        if item.get_closest_marker("requires_cuda"):
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+        for marker, reason in reasons.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

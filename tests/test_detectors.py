@@ -85,6 +85,13 @@ def test_a_missing_package_says_how_to_install_it(folder, monkeypatch, name):
         load_detector(name)
 
 
+def test_mmpose_has_no_extra_but_steps(folder, monkeypatch, root):
+    monkeypatch.setitem(DETECTORS, "mmpose", replace(DETECTORS["mmpose"], package="no_such_package"))
+    with pytest.raises(RuntimeError, match=r"not installed: steps in docs/no_such_package\.md; no weights"):
+        load_detector("mmpose")
+    assert (root / "docs" / "mmpose.md").is_file()
+
+
 def test_missing_weights_say_what_fetches_them(folder, installed):
     with pytest.raises(RuntimeError, match=r"posemamba fetch yolo26m hrnet-w48-384x288 .smaller and faster: yolo26s"):
         load_detector("yolo-hrnet")
@@ -114,6 +121,8 @@ def test_boxes_whose_package_is_missing_are_not_chosen(folder, installed, monkey
     assert DETECTORS["mediapipe"].found_boxes() == "yolox-nano"
     with pytest.raises(RuntimeError, match="damaged"):  # what an explicit choice means is not changed
         load_detector("mediapipe", ["yolo26n"])
+    (folder / "yolox_nano.onnx").unlink()
+    assert "no weights: posemamba fetch yolox-nano hrnet-w48-384x288 (" in DETECTORS["mmpose"].why_not()
 
 
 def test_auto_is_the_best_that_can_run(folder, installed, caplog):
@@ -179,7 +188,7 @@ def test_everybody_in_a_frame_gets_keypoints(tmp_path, monkeypatch):
 
 
 def test_names_in_the_registry_are_resolvable():
-    assert set(BEST_FIRST) == set(DETECTORS)
+    assert set(DETECTORS) - set(BEST_FIRST) == {"mmpose"}
     for spec in detectors.DETECTORS.values():
         assert find_spec(spec.module) is not None
 
