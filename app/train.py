@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import math
 import shlex
@@ -14,10 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-import lifter as lifters
 from app.curves import draw_curves
+from lifter import create_model
 from lifter.checkpoints import read_weights, sha256_of
 from lifter.devices import resolve_device
 from lifter.lift import build_for
@@ -63,7 +62,7 @@ def train_lifter(
     errors = train(
         train_set,
         held_out,
-        untrained(lifter, SCHEDULES[schedule].drop_path),
+        functools.partial(create_model, lifter, SCHEDULES[schedule].drop_path),
         out,
         minutes=minutes,
         schedule=SCHEDULES[schedule],
@@ -94,16 +93,6 @@ def ablate_recipe(
         functools.partial(posemamba.build, small), out, minutes=minutes, device=str(resolve_device(device)),
         names=names, report=report,
     )  # fmt: skip
-
-
-def untrained(lifter: str, drop_path: float) -> Callable[[], nn.Module]:
-    """Return what makes an untrained network of the registry, with that much stochastic depth if it has any."""
-    spec = lifters.lifter_spec(lifter)
-    module = importlib.import_module(spec.module)
-    config = getattr(module, spec.config)
-    if hasattr(config, "drop_path"):
-        config = replace(config, drop_path=drop_path)
-    return functools.partial(module.build, config)
 
 
 def starting_weights(path: Path, lifter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from detectors.association import NEVER, assign
 from detectors.body import box_iou
 from detectors.boxes import Seen
 from detectors.follower import CutDetector
 
 SAME_PERSON_IOU = 0.2  # of a person's boxes N frames apart; less is somebody else
-NEVER = 1e6
 
 
 def boxed_frames(
@@ -99,5 +98,4 @@ def between(before: Seen, after: Seen, count: int) -> Iterator[Seen]:
 def same_people(before: np.ndarray, after: np.ndarray) -> list[tuple[int, int]]:
     """Return index pairs of boxes (M, 4) and (N, 4) that overlap so much that they are of one person each."""
     overlap = box_iou(before, after)
-    rows, columns = linear_sum_assignment(np.where(overlap < SAME_PERSON_IOU, NEVER, 1 - overlap))
-    return [(int(m), int(n)) for m, n in zip(rows, columns, strict=True) if overlap[m, n] >= SAME_PERSON_IOU]
+    return assign(np.where(overlap < SAME_PERSON_IOU, NEVER, 1 - overlap))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,15 +122,22 @@ def lifter_spec(name: str) -> LifterSpec:
     return LIFTERS[name]
 
 
-def create_model(name: str) -> nn.Module:
+def create_model(name: str, drop_path: float | None = None) -> nn.Module:
     """Return the untrained network of lifter ``name``: (B, T, 17, channels) keypoints to (B, T, 17, 3) joints.
+
+    Args:
+        name: Key of ``LIFTERS``.
+        drop_path: Stochastic depth in place of the published one; nothing for networks without it.
 
     Raises:
         ValueError: Unknown name.
     """
     spec = lifter_spec(name)
     module = importlib.import_module(spec.module)
-    return module.build(getattr(module, spec.config))
+    config = getattr(module, spec.config)
+    if drop_path is not None and hasattr(config, "drop_path"):
+        config = replace(config, drop_path=drop_path)
+    return module.build(config)
 
 
 def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "auto") -> Lifter:

@@ -66,9 +66,10 @@ def capture(work: Callable[[], Tensor], shared: Graph | None = None) -> Graph:
             cause = spoilt if isinstance(spoilt, RuntimeError) else error
             if isinstance(cause, torch.OutOfMemoryError):
                 raise torch.OutOfMemoryError(str(cause)) from error
+            first_line, *_ = str(cause).splitlines() or [type(cause).__name__]  # PyTorch appends hints and stacks
             raise RuntimeError(
-                f"the network could not be recorded as a CUDA graph: {cause}; please report this, and use --backend "
-                f"torch (slower, without graphs) or --device cpu until it is solved"
+                f"the network could not be recorded as a CUDA graph: {first_line}; please report this, and use "
+                f"--backend torch (slower, without graphs) or --device cpu until it is solved"
             ) from error
         return Graph(graph, outputs, work)
 

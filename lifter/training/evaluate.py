@@ -18,7 +18,7 @@ WINDOWS_PER_BATCH = 8
 
 
 def validate(
-    model: nn.Module, library: MotionLibrary, recipe: Recipe, windows: int = 48, frames: int | None = None
+    model: nn.Module, library: MotionLibrary, recipe: Recipe, windows: int = 48, frames: int = FRAMES
 ) -> dict[str, float]:
     """Return mean errors in mm over the 12 limb joints: keys ``clean_p1``, ``clean_p2``, ``noisy_p1``, ``noisy_p2``.
 
@@ -31,9 +31,8 @@ def validate(
         library: Motion to score on.
         recipe: Cameras and simulated detector; its chances for the body are not used.
         windows: How many windows, a multiple of 8.
-        frames: Frames per window; None for 243.
+        frames: Frames per window.
     """
-    frames = frames or FRAMES
     config: Any = model.config
     still = replace(recipe, speed=(1.0, 1.0), splice=0.0, bend=0.0, tilt=0.0, bone_scale=0.03, exact=0.0)
     errors = {}
