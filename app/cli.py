@@ -24,6 +24,14 @@ DEFAULTS = Options()
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
+DetectorOption = Annotated[
+    Detectors,
+    typer.Option(help=f"2D pose estimator; auto is the first of {', '.join(BEST_FIRST)} that can run here."),
+]
+DetectorWeights = Annotated[
+    list[str],
+    typer.Option(help="Which weights the detector uses: a name of 'posemamba fetch' or a file; repeatable."),
+]
 UpAxes = Enum("UpAxes", {axis: axis for axis in UP_AXES}, type=str)  # type: ignore[misc]
 DEFAULT_UP = UpAxes(DEFAULTS.up)
 
@@ -80,14 +88,8 @@ def configure(
 def run(
     inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders searched for videos.", metavar="INPUT...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<clip name>/.")],
-    detector: Annotated[
-        Detectors,
-        typer.Option(help=f"2D pose estimator; auto is the first of {', '.join(BEST_FIRST)} that can run here."),
-    ] = DEFAULT_DETECTOR,
-    detector_weights: Annotated[
-        list[str],
-        typer.Option(help="Which weights the detector uses: a name of 'posemamba fetch' or a file; repeatable."),
-    ] = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
+    detector: DetectorOption = DEFAULT_DETECTOR,
+    detector_weights: DetectorWeights = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     detect_every: Annotated[
         int, typer.Option(help="Look for people in every so many frames and move their boxes between (yolo-hrnet).")
     ] = DEFAULTS.detect_every,
@@ -342,6 +344,8 @@ def evaluate(
         Path | None, typer.Option(help="COCO keypoints file of pictures: measure the 2D detector on them.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page of results, such as docs/results.md.")] = None,
+    detector: DetectorOption = DEFAULT_DETECTOR,
+    detector_weights: DetectorWeights = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     lifter: Lifter = DEFAULTS.lifter,
     device: Device = DEFAULTS.device,
     backend: Backend = DEFAULTS.backend,
@@ -353,7 +357,9 @@ def evaluate(
         raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
     if (detector_errors or placement) and not clips:
         raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some, or use --stills")
-    options = usable_options(lifter=lifter, device=device, backend=backend)
+    options = usable_options(
+        detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device, backend=backend
+    )
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))
     from app.evaluate import Request, evaluations
@@ -446,10 +452,8 @@ def gpu_tables(lifters: list[str] | None, device: str) -> Iterator[Any]:
 def bench_pipeline(
     clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
     repeat: Annotated[int, typer.Option(help="Also run the clip repeated this often, for memory.")] = 10,
-    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
-    detector_weights: Annotated[
-        list[str], typer.Option(help="Which weights the detector uses: a name or a file; repeatable.")
-    ] = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
+    detector: DetectorOption = DEFAULT_DETECTOR,
+    detector_weights: DetectorWeights = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     detect_every: Annotated[int, typer.Option(help="As for run.")] = DEFAULTS.detect_every,
     lifter: Lifter = DEFAULTS.lifter,
     device: Device = DEFAULTS.device,
@@ -470,7 +474,7 @@ def bench_pipeline(
 def bench_batch(
     clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
     repeat: Annotated[int, typer.Option(min=1, help="Copies of it that are analysed.")] = 6,
-    detector: Annotated[Detectors, typer.Option(help="2D pose estimator.")] = DEFAULT_DETECTOR,
+    detector: DetectorOption = DEFAULT_DETECTOR,
     lifter: Lifter = DEFAULTS.lifter,
     device: Device = DEFAULTS.device,
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,15 @@ import cv2
 import numpy as np
 from rich.table import Table
 
-from app.pipeline import ready_detector
-from app.video import VideoReader
+from app.recall import PARTS, Watched
+from detectors import Detector
 from detectors.people import People
-from detectors.prefetch import prefetch
 from lifter.skeletons import COCO17
-from lifter.training.motion import read_npz
 
 FAILURE = 0.15  # a median error above this is another person or none: counted, not measured
 MIN_SIZE_PX, MIN_VISIBLE = 90, 0.6  # stills of people smaller or more hidden than this are left out
 CROP_MARGIN = 0.25  # of the box, around people in stills
 SCORES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 1.01)
-PAIRS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 SWAP_MARGIN = 0.6  # a pair is swapped if exchanging its keypoints leaves less than this of the error ...
 SWAP_DISTANCE = 0.05  # ... and its two joints are at least this far apart
 LAGS_S = (1 / 30, 0.27, 0.53)
@@ -58,22 +55,14 @@ class Sample:
     num_missed: int
 
 
-def of_clips(clips: Iterable[tuple[Path, Path]], detector: str) -> list[Sample]:
-    """Return one sample per clip with ground truth (``h36m`` rendered format), of the person the detector followed."""
-    samples = []
-    for clip, truth in clips:
-        arrays = read_npz(truth, ("coco_px", "coco_visible", "fps"))
-        points = arrays["coco_px"] - 0.5  # the first pixel's centre is (0, 0)
-        people = list(ready_detector(detector, "cpu")(prefetch(VideoReader(clip))))
-        if len(people) != len(points):
-            raise ValueError(f"{truth} has {len(points)} frames, {clip} has {len(people)}; expected the same clip")
-        who = _followed(people, points)
-        known = np.ones(points[:, who].shape[:-1], bool)
-        samples.append(sample_of(people, points[:, who], ~arrays["coco_visible"][:, who], known, float(arrays["fps"])))
-    return samples
+def of_clip(watched: Watched) -> Sample:
+    """Return a sample of the person whom the detector's first one is nearest to."""
+    who = _followed(watched.people, watched.keypoints)
+    points, hidden = watched.keypoints[:, who], watched.hidden[:, who]
+    return sample_of(watched.people, points, hidden, np.ones(hidden.shape, bool), watched.fps)
 
 
-def of_stills(annotations: Path, detector: str, most: int = 1000) -> Sample:
+def of_stills(annotations: Path, detector: Detector, most: int = 1000) -> Sample:
     """Return a sample of the people in still pictures; ``annotations`` is a COCO keypoints file beside ``images/``.
 
     Every person is cut out with a margin, so that another one in the picture is seldom found instead. Of annotations
@@ -98,7 +87,7 @@ def of_stills(annotations: Path, detector: str, most: int = 1000) -> Sample:
         picture = cv2.imread(str(folder / images[annotation["image_id"]]))
         if picture is None:
             raise ValueError(f"{folder / images[annotation['image_id']]} is no picture; expected one per annotation")
-        people.append(_look(ready_detector(detector, "cpu"), picture[..., ::-1], np.array(annotation["bbox"])))
+        people.append(_look(detector, picture[..., ::-1], np.array(annotation["bbox"])))
     flags = keypoints[..., 2]
     return sample_of(people, keypoints[..., :2] - 0.5, flags == 1, flags > 0, fps=0.0)
 
@@ -108,7 +97,7 @@ def _is_clear(annotation: dict) -> bool:
     return is_seen and max(annotation["bbox"][2:]) >= MIN_SIZE_PX
 
 
-def _look(detector: Callable, picture: np.ndarray, box: np.ndarray) -> People:
+def _look(detector: Detector, picture: np.ndarray, box: np.ndarray) -> People:
     """Return whom the detector finds in a crop around box x, y, width, height px, in pixels of the whole picture."""
     margin = CROP_MARGIN * box[2:].max()
     x0, y0 = np.maximum(box[:2] - margin, 0).astype(int)
@@ -225,7 +214,7 @@ def _by_score(samples: list[Sample]) -> Table:
     table = Table(title="error of the limbs by the detector's score; % of the person's size")
     for column in ("score", "keypoints", "median", "mean"):
         table.add_column(column, justify="right")
-    limbs = [i for i, name in enumerate(COCO17.names) if name.rpartition("_")[2] in PAIRS]
+    limbs = [i for i, name in enumerate(COCO17.names) if name.rpartition("_")[2] in PARTS]
     distance = np.concatenate([np.linalg.norm(x.errors, axis=-1)[:, limbs] for x in samples])
     scores, known = (np.concatenate([getattr(x, name)[:, limbs] for x in samples]) for name in ("scores", "known"))
     for low, high in itertools.pairwise(SCORES):
@@ -237,10 +226,10 @@ def _by_score(samples: list[Sample]) -> Table:
 
 def _swaps(samples: list[Sample]) -> Table:
     table = Table(title="share of pictures in which left and right are exchanged")
-    for pair in PAIRS:
+    for pair in PARTS:
         table.add_column(pair, justify="right")
     shares = []
-    for pair in PAIRS:
+    for pair in PARTS:
         sides = [COCO17.index(f"left_{pair}"), COCO17.index(f"right_{pair}")]
         truth, found, known = (
             np.concatenate([getattr(s, name)[:, sides] for s in samples]) for name in ("truth", "found", "known")

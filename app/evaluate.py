@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from app.detector_errors import of_clips, of_stills, tables
+from app import recall
+from app.detector_errors import of_clip, of_stills, tables
 from app.options import Options
-from app.pipeline import Progress, estimate, lift_tracks, ready_lifter, silent
+from app.pipeline import Progress, estimate, lift_tracks, ready_detector, ready_lifter, silent
 from app.placement_errors import placement_tables
 from app.results import PoseResult
 from app.steadiness import DETECTOR_LIKE, EXACT, assess_steadiness, certain_track, long_clips
@@ -81,6 +82,9 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
     def command(*arguments: str | Path) -> str:
         usual = Options()
         settings = [("--device", options.device, usual.device), ("--backend", options.backend, usual.backend)]
+        settings += [("--detector-weights", name, "") for name in options.detector_weights]
+        if options.detector_weights:
+            settings.append(("--detector", options.detector, ""))
         others = [text for flag, value, default in settings if value != default for text in (flag, value)]
         return shlex.join(["posemamba", "evaluate", *map(str, arguments), "--lifter", options.lifter, *others])
 
@@ -105,17 +109,21 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
             placement_tables(request.clips, truths, options),
         )
     if request.has_detector_errors and request.clips:
-        samples = of_clips([(clip, request.truth or truth_beside(clip)) for clip in request.clips], options.detector)
+        watched = [recall.watch(clip, request.truth or truth_beside(clip), options) for clip in request.clips]
         yield Evaluation(
             f"Errors of the 2D detector {options.detector}, over time",
             command(*request.clips, "--detector-errors"),
-            list(tables(f"{options.detector} on {len(samples)} clips", samples)),
+            [
+                recall.table(watched),
+                *tables(f"{options.detector} on {len(watched)} clips", list(map(of_clip, watched))),
+            ],
         )
     if request.stills is not None:
+        detector = ready_detector(options.detector, "cpu", options.detector_weights)
         yield Evaluation(
             f"Errors of the 2D detector {options.detector}, on still pictures",
             command("--stills", request.stills),
-            list(tables(f"{options.detector} on stills", [of_stills(request.stills, options.detector)])),
+            list(tables(f"{options.detector} on stills", [of_stills(request.stills, detector)])),
         )
     if request.h36m is not None:
         yield Evaluation(

@@ -1,0 +1,147 @@
+"""Whom a detector finds in clips with truth, how exactly, and who stays who: box recall, PCK, identities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from app.options import Options
+from app.pipeline import ready_detector, track_people
+from app.video import VideoReader
+from detectors.association import NEVER, assign
+from detectors.body import box_iou
+from detectors.footage import Footage
+from detectors.people import People, Track
+from detectors.prefetch import prefetch
+from lifter.skeletons import COCO17
+from lifter.training.motion import read_npz
+
+MIN_IOU = 0.5  # a box that overlaps a true one by less is no find
+PCK = (0.1, 0.05)  # distances that count as right [longer side of the person's true box]
+PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+LIMBS = [j for j, name in enumerate(COCO17.names) if name.rpartition("_")[2] in PARTS]
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A clip with truth, and what the detector and the tracks make of it.
+
+    Attributes:
+        clip: The video.
+        boxes: (F, P, 4) true boxes x0 y0 x1 y1 px; no area where a person is out of the picture.
+        keypoints: (F, P, 17, 2) true COCO-17 px.
+        hidden: (F, P, 17) bool.
+        fps: Frames per second.
+        people: What the detector says of every frame.
+        tracks: Everybody over time.
+    """
+
+    clip: Path
+    boxes: np.ndarray
+    keypoints: np.ndarray
+    hidden: np.ndarray
+    fps: float
+    people: list[People]
+    tracks: list[Track]
+
+
+@dataclass(frozen=True)
+class Found:
+    """How well one true person was found.
+
+    Attributes:
+        frames: In which the person is in the picture.
+        box_recall: Share of them with a detection whose box overlaps the true one by ``MIN_IOU``.
+        pck: For every distance of ``PCK`` the share of limb joints within it, of all those frames.
+        ids: Tracks that were this person for at least one frame, in order of time.
+        switches: How often the person goes on as another track.
+    """
+
+    frames: int
+    box_recall: float
+    pck: tuple[float, ...]
+    ids: tuple[int, ...]
+    switches: int
+
+
+def watch(clip: Path, truth: Path, options: Options) -> Watched:
+    """Return what the detector of ``options`` sees in a clip.
+
+    Raises:
+        ValueError: Clip and truth have different numbers of frames, or the truth lacks an array.
+    """
+    arrays = read_npz(truth, ("coco_px", "coco_visible", "bbox", "fps"))
+    detector = ready_detector(options.detector, "cpu", options.detector_weights, options.detect_every)
+    footage, reader = Footage(), VideoReader(clip)
+    people = list(footage.note(detector(footage.watch(prefetch(reader)))))
+    if len(people) != len(arrays["coco_px"]):
+        raise ValueError(
+            f"{truth} has {len(arrays['coco_px'])} frames, {clip} has {len(people)}; expected the same clip"
+        )
+    return Watched(
+        clip, arrays["bbox"] - 0.5, arrays["coco_px"] - 0.5, ~arrays["coco_visible"], float(arrays["fps"]), people,
+        track_people(people, footage, reader.info, options),
+    )  # fmt: skip
+
+
+def found(watched: Watched) -> list[Found]:
+    """Return one entry per true person.
+
+    Detections belong to the people whose boxes they overlap most, one each. A track is, in every frame in which it was
+    observed, whoever its keypoints are nearest to, if that is nearer than half the person's size.
+    """
+    size = np.maximum(watched.boxes[..., 2:] - watched.boxes[..., :2], 0)  # (F, P, 2)
+    is_there, length = size.prod(-1) > 0, size.max(-1)
+    has_box = np.zeros(is_there.shape, bool)
+    error = np.full((*is_there.shape, len(LIMBS)), np.inf)  # [person sizes]
+    for t, seen in enumerate(watched.people):
+        overlap = box_iou(watched.boxes[t], seen.boxes)
+        for person, n in assign(np.where(overlap < MIN_IOU, NEVER, 1 - overlap)):
+            has_box[t, person] = True
+            distance = np.linalg.norm(seen.keypoints[n] - watched.keypoints[t, person], axis=-1)[LIMBS]
+            error[t, person] = distance / max(length[t, person], 1)
+    holders = _holders(watched, length, is_there)
+    return [
+        Found(
+            frames=int(there.sum()),
+            box_recall=float(has_box[there, person].mean()) if there.any() else 0.0,
+            pck=tuple(float((error[there, person] <= limit).mean()) if there.any() else 0.0 for limit in PCK),
+            ids=tuple(dict.fromkeys(holders[person])),
+            switches=int(np.count_nonzero(np.diff(holders[person]))),
+        )
+        for person, there in enumerate(is_there.T)
+    ]
+
+
+def _holders(watched: Watched, length: np.ndarray, is_there: np.ndarray) -> list[list[int]]:
+    """Return for every person the ids of the tracks that are this person, frame after frame."""
+    holders: list[list[tuple[int, int]]] = [[] for _ in range(is_there.shape[1])]
+    for track in watched.tracks:
+        for t, keypoints in zip(track.frames[track.observed], track.keypoints[track.observed], strict=True):
+            distance = np.linalg.norm(keypoints - watched.keypoints[t], axis=-1)[:, LIMBS].mean(1)  # (P,)
+            distance = np.where(is_there[t], distance, np.inf)
+            person = int(distance.argmin())
+            if distance[person] < length[t, person] / 2:
+                holders[person].append((int(t), track.person_id))
+    return [[person_id for _, person_id in sorted(rows)] for rows in holders]
+
+
+def table(clips: Sequence[Watched]) -> Table:
+    """Return one row per person of every clip."""
+    answer = Table(title="whom the detector finds, and who stays who")
+    answer.add_column("clip, person")
+    right = (f"limb joints within {limit:g} of the person's size" for limit in PCK)
+    for column in ("frames in the picture", f"box recall, IoU {MIN_IOU:g}", *right, "ids", "identity switches"):
+        answer.add_column(column, justify="right")
+    for watched in clips:
+        for person, row in enumerate(found(watched)):
+            answer.add_row(
+                f"{watched.clip.name}, {person}", str(row.frames), f"{row.box_recall:.3f}",
+                *(f"{share:.3f}" for share in row.pck), " ".join(map(str, row.ids)) or "-", str(row.switches),
+            )  # fmt: skip
+        answer.caption = "a person in a frame without a box counts as wrong in all joints"
+    return answer
