@@ -38,5 +38,5 @@ $(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt lifter/scan
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe,yolo,dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe,yolo,ui,dev]'
 	touch $@
