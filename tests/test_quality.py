@@ -13,6 +13,7 @@ from app.options import Options
 from app.quality import assess
 from app.results import PoseResult, Shot
 from app.trajectory import with_root
+from lifter.lift import seams_s
 
 BACK = {"eye": (0.0, 1.5, 5.2)}  # far enough to see everybody from head to foot
 ASIDE = np.array([0.3, 0, 0])
@@ -96,6 +97,19 @@ def test_shaking_and_wobbling_are_warned_of(good):
     (report,) = assess(result_of(changed(good, pose={"joints": (good.pose.joints + noise).astype(np.float32)})))
     assert any(text.startswith("jitter is") for text in report["warnings"])
     assert any(text.startswith("bone lengths vary by") for text in report["warnings"])
+
+
+def test_jumps_at_window_borders_are_warned_of_and_jumps_elsewhere_are_not(good):
+    times = good.video.timestamps_s
+    borders = np.searchsorted(times, seams_s(times, 243))
+    assert len(borders) == 4  # three windows, which overlap
+    for places, is_warned in ((borders, True), (borders + 20, False)):
+        joints = good.pose.joints.copy()
+        for frame in places:
+            joints[frame:, 1:] += (0.1, 0, 0)
+        (report,) = assess(result_of(changed(good, pose={"joints": joints})))
+        assert any(text.startswith("motion is") for text in report["warnings"]) == is_warned
+        assert (report["seam_ratio"] > 1.5) == is_warned
 
 
 def test_sliding_feet_are_measured_and_warned_of(walker, filmed):
