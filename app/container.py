@@ -1,7 +1,8 @@
-"""The door to video files: what kind a file is, by its first bytes, its stream of pictures, and the pictures in it."""
+"""The door to video files: an opened container, its stream of moving pictures, and the pictures that decode."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,66 +11,17 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from app.sniff import ADVICE, container_of
+
 MAX_SIDE = 16384  # px; libx264 encodes nothing larger
 MAX_PIXELS = 40_000_000  # 8K; a header that claims more is damaged or hostile
-HEAD_BYTES = 4096
+FALLBACK_FPS = 25.0  # only for a single picture or a stream without any timing
 
 # Containers that are one file. Playlists (HLS, DASH, concat) are left out: they make the reader open other files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,mxf,nut,ivf,dv,rm,wtv,"
     "h264,hevc,m4v"
 )
-# FFmpeg's name of the container, by bytes at a place of the file; all of a row must be there.
-SIGNATURES: tuple[tuple[str, dict[int, bytes]], ...] = (
-    *(("mov", {4: kind}) for kind in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")),
-    ("matroska", {0: b"\x1a\x45\xdf\xa3"}),
-    ("avi", {0: b"RIFF", 8: b"AVI "}),
-    ("mpegts", {0: b"G", 188: b"G", 376: b"G"}),
-    ("mpegts", {4: b"G", 196: b"G", 388: b"G"}),  # Blu-ray and AVCHD: a time before every packet
-    ("mpeg", {0: b"\x00\x00\x01\xba"}),
-    ("flv", {0: b"FLV\x01"}),
-    ("asf", {0: b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"}),
-    ("ogg", {0: b"OggS"}),
-    ("gif", {0: b"GIF8"}),
-)
-# What people, or attackers, give instead. A playlist is text that begins with its format's name.
-OTHERS: tuple[tuple[str, dict[int, bytes]], ...] = (
-    ("a playlist, which names other files", {0: b"#EXTM3U"}),
-    ("a playlist, which names other files", {0: b"ffconcat"}),
-    ("a PNG picture", {0: b"\x89PNG"}),
-    ("a JPEG picture", {0: b"\xff\xd8\xff"}),
-    ("a WebP picture", {0: b"RIFF", 8: b"WEBP"}),
-    *(("a HEIF picture", {4: b"ftyp" + brand}) for brand in (b"heic", b"heix", b"avif", b"mif1")),
-    ("a sound file", {0: b"RIFF", 8: b"WAVE"}),
-    ("a sound file", {0: b"ID3"}),
-    ("a sound file", {0: b"fLaC"}),
-    ("an archive", {0: b"PK\x03\x04"}),
-    ("an archive", {0: b"PK\x05\x06"}),
-    ("an archive", {0: b"\x1f\x8b"}),
-    ("an archive", {0: b"7z\xbc\xaf"}),
-    ("an archive", {257: b"ustar"}),
-    ("a PDF document", {0: b"%PDF"}),
-    ("a program", {0: b"\x7fELF"}),
-    ("a program", {0: b"MZ"}),
-)
-ADVICE = "expected a complete MP4, MOV, MKV, WebM or AVI file: check that it plays, or convert it to MP4"
-
-
-def container_of(path: Path) -> str | None:
-    """Return FFmpeg's name of a file's container by its first bytes, whatever it is called; None if they tell nothing.
-
-    Raises:
-        ValueError: The file is empty, or known to be something else.
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if not head:
-        raise ValueError(f"cannot read {path} as a video: it is empty; {ADVICE}")
-    for what, signature in OTHERS:
-        if _is_at(head, signature):
-            raise ValueError(f"cannot read {path} as a video: it is {what}; {ADVICE}")
-    return next((name for name, signature in SIGNATURES if _is_at(head, signature)), None)
 
 
 def open_video(path: Path) -> av.container.InputContainer:
@@ -154,8 +106,20 @@ def decode(path: Path, warnings: list[str]) -> Generator[VideoFrame, None, None]
         warnings.append(f"{path.name} is damaged or cut off: {problem}; the frames that decode were used.")
 
 
-def _is_at(head: bytes, signature: dict[int, bytes]) -> bool:
-    return all(head.startswith(content, place) for place, content in signature.items())
+def first_frame(path: Path) -> VideoFrame:
+    """Return the first picture that decodes.
+
+    Raises:
+        FileNotFoundError, ValueError: As ``decode``, or there is none.
+    """
+    with contextlib.closing(decode(path, [])) as frames:
+        first = next(frames, None)
+    if first is None:
+        raise ValueError(
+            f"cannot read {path}: its video stream holds no frame that decodes; expected at least one: "
+            "the file is damaged or cut off, copy or export it again"
+        )
+    return first
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -13,10 +13,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from app.container import decode, open_video, video_stream
+from app.container import FALLBACK_FPS, decode, first_frame, open_video, video_stream
 from app.results import VideoInfo
 
-FALLBACK_FPS = 25.0  # only for a single picture or a stream without any timing
 VFR_TIME_BASE = Fraction(1, 90_000)
 
 # FFmpeg's numbers, the same in AVColorSpace, AVColorPrimaries and AVColorTransferCharacteristic.
@@ -49,13 +48,7 @@ class VideoReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._info: VideoInfo | None = None
-        with contextlib.closing(decode(self.path, [])) as frames:
-            first = next(frames, None)
-        if first is None:
-            raise ValueError(
-                f"cannot read {self.path}: its video stream holds no frame that decodes; expected at least one: "
-                "the file is damaged or cut off, copy or export it again"
-            )
+        first = first_frame(self.path)
         with open_video(self.path) as container:
             stream = video_stream(self.path, container)
             aspect = _pixel_aspect(stream)
