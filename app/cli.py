@@ -133,7 +133,7 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Turn videos into 3D keypoints (pose.json, pose.npz and more) and a skeleton overlay (overlay.mp4).
+    """Turn videos into 3D keypoints (pose.json, pose.npz and more), viewer.html and a skeleton overlay (overlay.mp4).
 
     What is done is left alone: run the same command again to go on after an interruption, or with more videos.
     """

@@ -11,7 +11,7 @@ from detectors import AUTO, DETECTORS
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
-FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco")  # of app.export, which would import torch
+FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 UP_AXES = ("y", "z")
 
 
@@ -60,7 +60,7 @@ class Options:
     max_gap_s: float = 0.5
     min_track_s: float = 0.3
     people: str = "all"
-    formats: tuple[str, ...] = ("json", "npz")
+    formats: tuple[str, ...] = ("json", "npz", "viewer")
     up: str = "y"
     is_upright: bool = True
     has_overlay: bool = True
