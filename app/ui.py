@@ -29,18 +29,22 @@ SERVED_S = 3600  # files that a page may still load are kept this long
 MAX_VISITORS = 200  # who wait or watch at the same time
 REFUSALS = (ValueError, RuntimeError, KeyError)  # what the service says with a sentence
 STYLE = """
-.gradio-container { max-width: 1280px !important; margin: auto }
+.gradio-container { width: 100%; max-width: 1280px !important; margin: auto }
 .pm-head h1 { font-size: 1.6rem; margin: .2rem 0 }
 .pm-head p, .pm-hint { color: var(--body-text-color-subdued) }
 .pm-progress { display: grid; gap: .35rem; padding: .8rem 0 }
-.pm-progress progress { width: 100%; height: .6rem; accent-color: var(--color-accent) }
+.pm-progress progress { width: 100%; height: .5rem; accent-color: var(--color-accent) }
+.pm-progress progress::-webkit-progress-bar { background: var(--border-color-primary); border-radius: 4px }
+.pm-progress progress::-webkit-progress-value { background: var(--color-accent); border-radius: 4px }
+.pm-progress progress:indeterminate { opacity: .4 }
 .pm-notice { border-left: 4px solid #d9480f; padding: .7rem 1rem; background: var(--background-fill-secondary) }
-.pm-report table { width: 100%; border-collapse: collapse }
-.pm-report th, .pm-report td { text-align: left; padding: .3rem .6rem;
-  border-bottom: 1px solid var(--border-color-primary) }
+.pm-report table { width: 100%; border-collapse: collapse; margin-bottom: .6rem }
+.pm-report th, .pm-report td { text-align: left; padding: .3rem .5rem; border: 0 !important }
+.pm-report tbody tr { border-top: 1px solid var(--border-color-primary) !important }
 .pm-report ul { margin: .3rem 0 .3rem 1.2rem; list-style: disc }
-.pm-viewer { height: 640px }
-@media (max-width: 640px) { .pm-viewer { height: 520px } .pm-report { overflow-x: auto } }
+.pm-viewer { height: 700px }
+#downloads [aria-label="Remove this file"], [aria-label="Trim video to selection"] { display: none }
+@media (max-width: 640px) { .pm-viewer { height: 560px } .pm-report { overflow-x: auto } }
 """
 
 
@@ -68,19 +72,19 @@ def build_ui(service: Service) -> Any:
                     fragments.hint("Works best with whole bodies in the picture and a camera that stands still."),
                     elem_id="news",
                 )
-        with gr.Column(visible=False) as results:
-            with gr.Row():
-                overlay = gr.Video(label="Overlay", interactive=False, elem_id="overlay", min_width=320)
-                viewer = gr.HTML(elem_classes="pm-viewer", elem_id="viewer", min_width=320)
-            with gr.Row():
-                report = gr.HTML(label="Report", elem_id="report", min_width=320)
+        with gr.Row(visible=False) as results:
+            with gr.Column(min_width=320):
+                overlay = gr.Video(label="Overlay", interactive=False, elem_id="overlay")
+                report = gr.HTML(label="Report", elem_id="report")
                 files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
+            with gr.Column(min_width=320):
+                viewer = gr.HTML(elem_classes="pm-viewer", elem_id="viewer")
 
         def run(path: str | None, *chosen: Any) -> Iterator[dict[Any, Any]]:
             if path is None:
                 yield {news: fragments.notice("there is no video yet; drop one, record one or take the sample clip")}
                 return
-            yield {news: fragments.hint("Looking at the file ..."), results: gr.Column(visible=False),
+            yield {news: fragments.hint("Looking at the file ..."), results: gr.Row(visible=False),
                    start: gr.Button(interactive=False)}  # fmt: skip
             idle = {start: gr.Button(interactive=True), cancel: gr.Button(visible=False)}
             try:
@@ -94,7 +98,7 @@ def build_ui(service: Service) -> Any:
                         yield idle
                     elif status.state == DONE:
                         shown = _result(service, job_id, status.record or {})
-                        yield {**idle, news: "", results: gr.Column(visible=True), overlay: shown["overlay"],
+                        yield {**idle, news: "", results: gr.Row(visible=True), overlay: shown["overlay"],
                                viewer: shown["viewer"], report: shown["report"], files: shown["files"]}  # fmt: skip
             except REFUSALS as error:
                 yield {**idle, news: fragments.notice(_said(error))}
