@@ -1,8 +1,8 @@
 """The process that analyses the jobs of the web app one by one, and the handle on it; models stay loaded in between.
 
 Both speak lines of JSON, never pickles: what a hostile video makes of the worker must not spread to the server. To the
-worker: ``{"id", "clip", "out", "name", "options"}`` is a job, ``{"cancel": id}`` stops one. From it: once, at the start,
-``{"gpus"}``; ``{"id", "stage", "done", "total"}`` while it works, then ``{"id", "record"}``, ``{"id", "error",
+worker: ``{"id", "clip", "out", "name", "options"}`` is a job, ``{"cancel": id}`` stops one. From it: ``{"gpus"}`` once,
+to begin with; ``{"id", "stage", "done", "total"}`` while it works, then ``{"id", "record"}``, ``{"id", "error",
 "fault"}`` or ``{"id", "is_cancelled"}``. A worker whose server is gone ends.
 """
 
