@@ -102,8 +102,15 @@ def test_every_format_can_be_had(service, walk, quick):
     assert {"pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json", "walk.zip"} <= service.files(job).keys()
 
 
-def test_twenty_people_at_once_get_their_own_results(service, short_clips, quick):
+def test_twenty_people_at_once_get_their_own_results_and_memory_returns_to_its_level(service, short_clips, quick):
+    def megabytes() -> int:
+        (pid,) = service.worker_pids
+        return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
+
     clips = [short_clips / name for name in ("monday/walk.mp4", "tuesday/walk.MKV", "wave.ts")]
+    for clip in clips:
+        ended(service, service.submit(clip, quick))
+    before = megabytes()
     wanted = [clips[number % 3] for number in range(20)]
     with ThreadPoolExecutor(20) as people:
         jobs = list(people.map(lambda clip: service.submit(clip, quick), wanted))
@@ -115,20 +122,8 @@ def test_twenty_people_at_once_get_their_own_results(service, short_clips, quick
         assert (video["name"], video["sha256"]) == (clip.name, hashlib.sha256(clip.read_bytes()).hexdigest())
     assert len(set(poses)) == 3  # the same clip gives the same bytes, and another clip others
     assert len(set(jobs)) == 20
-
-
-def test_memory_returns_to_its_level(service, walk, quick):
-    def megabytes() -> int:
-        (pid,) = service.worker_pids
-        return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
-
-    for _ in range(3):
-        ended(service, service.submit(walk, quick))
-    before = megabytes()
-    for job in [service.submit(walk, quick) for _ in range(20)]:
-        ended(service, job)
-    # Twenty jobs that kept only their pictures (20 frames of 320 x 240) would keep 92 MB.
-    assert megabytes() < before + 45
+    # Jobs that kept only their pictures (20 frames of 320 x 240) would keep 92 MB; the allocator's level wavers by 40.
+    assert megabytes() < before + 60
 
 
 # What people see while they wait.
@@ -285,8 +280,8 @@ def test_files_and_jobs_are_found_by_name_only(service, walk, quick):
         assert room.stat().st_mode & 0o777 == 0o700
     (folder / "link.json").symlink_to("/etc/passwd")
     for name in (
-        "../clip.json", "clip.json", "/etc/passwd", "%2e%2e%2flock", "..%2flock", "pose.json/..", "./pose.json", "", "..",
-        "link.json", "pose.json\0", str(folder / "pose.json"), "../../../lock", "POSE.JSON",
+        "../clip.json", "clip.json", "/etc/passwd", "%2e%2e%2flock", "..%2flock", "pose.json/..", "./pose.json", "",
+        "..", "link.json", "pose.json\0", str(folder / "pose.json"), "../../../lock", "POSE.JSON",
     ):  # fmt: skip
         with pytest.raises(KeyError, match="no file"):
             service.file(job, name)
