@@ -166,6 +166,19 @@ class Scene {
     ];
   }
 
+  // Returns {person, row, joint, at: [x, y]} of the joint drawn at a pixel, null if there is none.
+  pick(x, y, frame) {
+    let best = null, least = 12;
+    for (const { person, row } of this.present(frame)) {
+      for (let joint = 0; joint < this.data.numJoints; joint++) {
+        const at = this.projectJoint(person, row, joint);
+        const far = at ? Math.hypot(at[0] - x, at[1] - y) : Infinity;
+        if (far < least) [best, least] = [{ person, row, joint, at }, far];
+      }
+    }
+    return best;
+  }
+
   projectJoint(person, row, joint, height = null) {
     const i = 3 * (row * this.data.numJoints + joint);
     return this.project(person.world[i], height ?? person.world[i + 1], person.world[i + 2]);
@@ -270,7 +283,7 @@ class Scene {
       }
       points.forEach((point, joint) => {
         if (!point) return;
-        const size = (joint === this.head ? 0.05 : 0.019) * this.body * point[2];
+        const size = (joint === this.head ? 0.045 : 0.019) * this.body * point[2];
         const color = this.mix(lighter(this.sideColor(this.data.sides[joint])), opacity[joint]);
         parts.push({ near: nearest[joint], from: point, to: null, size, color, opacity: opacity[joint] });
       });
@@ -304,7 +317,7 @@ class Scene {
   drawTag(context, person, row) {
     const head = this.projectJoint(person, row, this.head);
     if (!head) return;
-    const text = String(person.id), y = head[1] - 0.05 * this.body * head[2] - 17;
+    const text = String(person.id), y = head[1] - 0.045 * this.body * head[2] - 16;
     context.font = "600 12px system-ui, sans-serif";
     const width = context.measureText(text).width + 12;
     context.fillStyle = css(this.personColor(person));
