@@ -210,6 +210,7 @@ class Scene {
       }
     }
     context.lineWidth = 1;
+    context.lineCap = "butt";
     for (const [level, lines] of levels) {
       context.strokeStyle = css(this.colors.grid, (0.6 * level) / 8);
       context.beginPath();

@@ -28,7 +28,7 @@ function element(tag, properties = {}, ...children) {
 
 function mountViewer(parent, contents, { video = null, keys = parent } = {}) {
   const viewer = new Viewer(parent, decode(contents), keys);
-  if (video) viewer.attach(new VideoClock(viewer.data.times, () => viewer.wake(), video));
+  if (video) viewer.follow(video);
   return viewer;
 }
 
@@ -230,12 +230,21 @@ class Viewer {
     this.wake(true);
   }
 
-  // A message of the page around: {posemamba: "state", time, playing, rate} of its video, or {posemamba: "theme", dark}.
+  // A message of the page around: of its video (follow.js), or {posemamba: "theme", dark}.
   hear(message) {
     if (message?.posemamba === "theme") this.setTheme(message.dark === true);
     if (message?.posemamba !== "state") return;
-    if (!(this.clock instanceof HostClock)) this.attach(new HostClock(this.data.times, () => this.wake()));
-    this.clock.hear(message);
+    if (!this.host) this.attach((this.host = new VideoClock(this.data.times, () => this.wake(), tellHost)));
+    this.host.hear(message);
+  }
+
+  // Moves with a video of this page from now on.
+  follow(video) {
+    this.followed?.stop();
+    const clock = new VideoClock(this.data.times, () => this.wake(), (message) => this.followed.obey(message));
+    this.followed = followVideo(() => video, (state) => clock.hear(state));
+    this.attach(clock);
+    this.followed.report();
   }
 
   attach(clock) {
@@ -392,6 +401,7 @@ class Viewer {
 
   destroy() {
     this.clock.detach();
+    this.followed?.stop();
     this.stops.abort();
     this.watcher.disconnect();
     cancelAnimationFrame(this.request);
@@ -434,7 +444,7 @@ function videoButton(viewer) {
     video.muted = true;
     viewer.picture.replaceChildren(video);
     viewer.picture.hidden = false;
-    viewer.attach(new VideoClock(viewer.data.times, () => viewer.wake(), video));
+    viewer.follow(video);
   };
   return element("span", {}, pick, open);
 }
