@@ -247,7 +247,7 @@ class Scene {
     const now = times[person.start + row];
     let first = row;
     while (first > 0 && person.flags[first - 1] & VALID && now - times[person.start + first - 1] <= TRAIL_S) first--;
-    context.lineCap = "round";
+    context.lineCap = "butt"; // round ends would overlap and show as beads
     for (const name of TRAILS[this.trail]) {
       const joint = names.indexOf(name), side = sides[joint];
       const color = side === "middle" ? this.personColor(person) : this.sideColor(side);
@@ -312,7 +312,7 @@ class Scene {
 
   opacity(person, row, joint) {
     const score = person.scores[row * this.data.numJoints + joint] / PER_SCORE / FULL_SCORE;
-    return Math.max(FAINTEST, Math.min(1, score)) * (person.flags[row] & OBSERVED ? 1 : UNOBSERVED);
+    return Math.max(FAINTEST, Math.min(1, score) * (person.flags[row] & OBSERVED ? 1 : UNOBSERVED));
   }
 
   drawTag(context, person, row) {
@@ -332,7 +332,7 @@ class Scene {
   }
 
   drawAxes(context) {
-    const [x, y, length] = [32, this.height - this.axesAbove - 30, 20];
+    const [x, y, length] = [32, this.height - this.axesAbove - 36, 20];
     const { right, up } = this.axes;
     context.font = "600 10px system-ui, sans-serif";
     context.textAlign = "center";
