@@ -155,7 +155,8 @@ def _look(path: Path, limits: Limits) -> Report:
 
     with open_video(path) as container:
         stream = video_stream(path, container)
-        _check_picture(path, stream.width, stream.height, limits)
+        if stream.width and stream.height:  # else they are known from the first picture only
+            _check_picture(path, stream.width, stream.height, limits)
         times_s, num_frames = _times_s(path, container, stream, limits)
         nominal_fps = float(stream.guessed_rate or stream.average_rate or FALLBACK_FPS)
         kind = container.format.name

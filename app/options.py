@@ -127,7 +127,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            _check(name, value, 1, 1 << 50, "(a limit)")
+            _check(name, value, 1e-3, 1 << 50, "(a limit)")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from app.results import PoseResult
 from app.viewer.contents import contents
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("numbers.js", "scene.js", "plot.js", "clocks.js", "viewer.js")  # in this order, in one scope
+SCRIPTS = ("numbers.js", "scene.js", "plot.js", "follow.js", "clocks.js", "viewer.js")  # in this order, in one scope
 
 
 def page(result: PoseResult, *, is_upright: bool = True) -> str:
@@ -54,7 +54,7 @@ def embedded(document: str) -> str:
 
 def host_script() -> str:
     """Return the script for the page around it: ``linkViewer(iframes, video)``, two selectors, keeps them in step."""
-    return _code("host.js")
+    return _code("follow.js") + _code("host.js")
 
 
 def _code(name: str) -> str:

@@ -1,4 +1,4 @@
-// Where time comes from: the page's own clock, a video element, or the page around this one. All have the same face:
+// Where time comes from: the page's own clock, or a video, in this page or in the one around it. Both have the same face:
 // time, playing, rate; play(), pause(), setRate(rate), seek(frame); they call `changed` when anything moved.
 
 class OwnClock {
@@ -38,77 +38,48 @@ class OwnClock {
   }
 }
 
+// Follows a video that says of itself (follow.js): {number, time, shown, playing, rate}. `command` reaches the video.
 class VideoClock {
-  constructor(times, changed, video) {
-    Object.assign(this, { times, changed, video, shown: null });
-    this.heard = () => {
-      this.shown = null;
-      changed();
-    };
-    for (const type of VideoClock.EVENTS) video.addEventListener(type, this.heard);
-    this.follow();
+  constructor(times, changed, command) {
+    Object.assign(this, { times, changed, command, playing: false, rate: 1, reported: 0, number: 0, wanted: null });
   }
-  // While a video plays its frames say their own time; currentTime runs ahead of what is on screen.
-  follow() {
-    if (!this.video.requestVideoFrameCallback) return;
-    this.request = this.video.requestVideoFrameCallback((_, frame) => {
-      this.shown = frame.mediaTime;
-      this.changed();
-      this.follow();
-    });
-  }
+  // The frame on screen says its own time; currentTime may lie elsewhere, above all at a variable rate.
   get time() {
-    return this.playing && this.shown !== null ? this.shown : this.video.currentTime;
+    return this.wanted !== null ? this.times[this.wanted] : this.reported;
   }
-  get playing() {
-    return !this.video.paused && !this.video.ended;
-  }
-  get rate() {
-    return this.video.playbackRate;
-  }
-  play() {
-    this.video.play().catch(() => this.changed());
-  }
-  pause() {
-    this.video.pause();
-  }
-  setRate(rate) {
-    this.video.playbackRate = rate;
-  }
-  seek(frame) {
-    this.video.currentTime = insideFrame(this.times, frame);
-  }
-  detach() {
-    for (const type of VideoClock.EVENTS) this.video.removeEventListener(type, this.heard);
-    this.video.cancelVideoFrameCallback?.(this.request);
-  }
-}
-VideoClock.EVENTS = ["play", "pause", "ended", "seeking", "seeked", "timeupdate", "ratechange", "loadedmetadata"];
-
-// The page around tells the time of its video (host.js) and is told what the viewer's controls ask for.
-class HostClock {
-  constructor(times, changed) {
-    Object.assign(this, { times, changed, time: 0, playing: false, rate: 1 });
-  }
-  hear({ time, playing, rate }) {
-    if (Number.isFinite(time)) this.time = time;
-    if (Number.isFinite(rate)) this.rate = rate;
+  hear({ number, time, shown, playing, rate }) {
     this.playing = playing === true;
+    if (Number.isFinite(rate)) this.rate = rate;
+    const isCurrent = number === this.number; // else from before the video got the last command to seek
+    if (this.playing || (isCurrent && Math.abs(time - this.asked) > 1e-3)) this.wanted = null; // others moved it
+    if (Number.isFinite(time) && isCurrent) this.reported = Number.isFinite(shown) ? shown : time;
+    if (this.wanted !== null && isCurrent && Number.isFinite(shown)) this.insist(shown);
+    this.changed();
+  }
+  // Browsers take a frame's length for that of another where B-frames meet a variable rate, and show one too early.
+  insist(shown) {
+    if (frameAt(this.times, shown) >= this.wanted || this.tries >= 8) return;
+    this.tries++;
+    this.ask(this.asked + usualStep(this.times) / 4);
+  }
+  ask(time) {
+    this.number++;
+    this.asked = time;
+    this.command({ posemamba: "seek", time, number: this.number });
+  }
+  seek(frame) {
+    Object.assign(this, { wanted: frame, tries: 0 });
+    this.ask(insideFrame(this.times, frame));
     this.changed();
   }
   play() {
-    tellHost({ posemamba: "play" });
+    this.command({ posemamba: "play" });
   }
   pause() {
-    tellHost({ posemamba: "pause" });
+    this.command({ posemamba: "pause" });
   }
   setRate(rate) {
-    tellHost({ posemamba: "rate", rate });
-  }
-  seek(frame) {
-    this.time = insideFrame(this.times, frame);
-    tellHost({ posemamba: "seek", time: this.time });
-    this.changed();
+    this.command({ posemamba: "rate", rate });
   }
   detach() {}
 }

@@ -32,11 +32,13 @@ function decode(contents) {
 function worldOf(person, turn, numJoints) {
   const { joints, root, offset, joint_steps: steps } = person;
   const world = new Float32Array(joints.length);
+  const at = new Float64Array(3);
   for (let i = 0; i < joints.length; i += 3) {
     const r = 3 * Math.floor(i / (3 * numJoints));
-    const [x, y, z] = [0, 1, 2].map((axis) => joints[i + axis] / steps + (root ? root[r + axis] / PER_METRE : 0));
+    for (let axis = 0; axis < 3; axis++) at[axis] = joints[i + axis] / steps + (root ? root[r + axis] / PER_METRE : 0);
     for (let row = 0; row < 3; row++) {
-      world[i + row] = turn[3 * row] * x + turn[3 * row + 1] * y + turn[3 * row + 2] * z + offset[row];
+      const t = 3 * row;
+      world[i + row] = turn[t] * at[0] + turn[t + 1] * at[1] + turn[t + 2] * at[2] + offset[row];
     }
   }
   return world;

@@ -73,7 +73,7 @@ class Plot {
     const people = this.people(), bottom = this.height - PLOT_BOTTOM;
     const [low, high] = this.range(people);
     this.yOf = (value) => bottom - ((value - low) / (high - low)) * (bottom - PLOT_TOP);
-    const levels = ticks(low, high, Math.max(2, Math.floor(bottom / 34)));
+    const levels = ticks(low, high, Math.max(2, Math.floor(bottom / 26)));
     this.drawScales(context, from, to, levels);
     for (const person of people) {
       for (const { side, values } of this.linesFor(person)) {

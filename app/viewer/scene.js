@@ -166,6 +166,19 @@ class Scene {
     ];
   }
 
+  // Returns {person, row, joint, at: [x, y]} of the joint drawn at a pixel, null if there is none.
+  pick(x, y, frame) {
+    let best = null, least = 12;
+    for (const { person, row } of this.present(frame)) {
+      for (let joint = 0; joint < this.data.numJoints; joint++) {
+        const at = this.projectJoint(person, row, joint);
+        const far = at ? Math.hypot(at[0] - x, at[1] - y) : Infinity;
+        if (far < least) [best, least] = [{ person, row, joint, at }, far];
+      }
+    }
+    return best;
+  }
+
   projectJoint(person, row, joint, height = null) {
     const i = 3 * (row * this.data.numJoints + joint);
     return this.project(person.world[i], height ?? person.world[i + 1], person.world[i + 2]);
@@ -197,6 +210,7 @@ class Scene {
       }
     }
     context.lineWidth = 1;
+    context.lineCap = "butt";
     for (const [level, lines] of levels) {
       context.strokeStyle = css(this.colors.grid, (0.6 * level) / 8);
       context.beginPath();
@@ -233,7 +247,7 @@ class Scene {
     const now = times[person.start + row];
     let first = row;
     while (first > 0 && person.flags[first - 1] & VALID && now - times[person.start + first - 1] <= TRAIL_S) first--;
-    context.lineCap = "round";
+    context.lineCap = "butt"; // round ends would overlap and show as beads
     for (const name of TRAILS[this.trail]) {
       const joint = names.indexOf(name), side = sides[joint];
       const color = side === "middle" ? this.personColor(person) : this.sideColor(side);
@@ -270,7 +284,7 @@ class Scene {
       }
       points.forEach((point, joint) => {
         if (!point) return;
-        const size = (joint === this.head ? 0.05 : 0.019) * this.body * point[2];
+        const size = (joint === this.head ? 0.045 : 0.019) * this.body * point[2];
         const color = this.mix(lighter(this.sideColor(this.data.sides[joint])), opacity[joint]);
         parts.push({ near: nearest[joint], from: point, to: null, size, color, opacity: opacity[joint] });
       });
@@ -298,13 +312,13 @@ class Scene {
 
   opacity(person, row, joint) {
     const score = person.scores[row * this.data.numJoints + joint] / PER_SCORE / FULL_SCORE;
-    return Math.max(FAINTEST, Math.min(1, score)) * (person.flags[row] & OBSERVED ? 1 : UNOBSERVED);
+    return Math.max(FAINTEST, Math.min(1, score) * (person.flags[row] & OBSERVED ? 1 : UNOBSERVED));
   }
 
   drawTag(context, person, row) {
     const head = this.projectJoint(person, row, this.head);
     if (!head) return;
-    const text = String(person.id), y = head[1] - 0.05 * this.body * head[2] - 17;
+    const text = String(person.id), y = head[1] - 0.045 * this.body * head[2] - 16;
     context.font = "600 12px system-ui, sans-serif";
     const width = context.measureText(text).width + 12;
     context.fillStyle = css(this.personColor(person));
@@ -318,7 +332,7 @@ class Scene {
   }
 
   drawAxes(context) {
-    const [x, y, length] = [32, this.height - this.axesAbove - 30, 20];
+    const [x, y, length] = [32, this.height - this.axesAbove - 36, 20];
     const { right, up } = this.axes;
     context.font = "600 10px system-ui, sans-serif";
     context.textAlign = "center";

@@ -28,7 +28,7 @@ function element(tag, properties = {}, ...children) {
 
 function mountViewer(parent, contents, { video = null, keys = parent } = {}) {
   const viewer = new Viewer(parent, decode(contents), keys);
-  if (video) viewer.attach(new VideoClock(viewer.data.times, () => viewer.wake(), video));
+  if (video) viewer.follow(video);
   return viewer;
 }
 
@@ -76,7 +76,8 @@ class Viewer {
       element("div", { className: "pm-group" }, ...looks),
       element("label", { className: "pm-check", title: "Keep the people in the middle" }, this.followBox, "Follow"),
       this.trailPick);
-    this.stage = element("div", { className: "pm-stage" }, this.canvas, this.chips, tools, this.note);
+    this.tip = element("p", { className: "pm-tip", hidden: true });
+    this.stage = element("div", { className: "pm-stage" }, this.canvas, this.tip, this.chips, tools, this.note);
     this.picture = element("div", { className: "pm-picture", hidden: true });
     const middle = element("div", { className: "pm-middle" }, this.picture, this.stage);
 
@@ -87,7 +88,7 @@ class Viewer {
     });
     const timeline = element("div", { className: "pm-timeline" }, this.lanes, this.slider);
     this.playButton = button("Play (space)", "", () => this.toggle(), { className: "pm-play" });
-    this.readout = element("output", { className: "pm-readout" });
+    this.readout = element("output", { className: "pm-readout" }, element("span"), element("span"));
     this.speedPick = select("Speed", SPEEDS.map((speed) => option(speed, `${speed}\u00d7`)), (speed) =>
       this.clock.setRate(Number(speed)));
     this.speedPick.value = "1";
@@ -166,7 +167,8 @@ class Viewer {
     });
     on(this.canvas, "pointermove", (event) => {
       const before = touches.get(event.pointerId);
-      if (!before) return;
+      this.pointer = before ? null : [event.offsetX, event.offsetY];
+      if (!before) return this.sayJoint();
       const now = [event.clientX, event.clientY];
       const other = [...touches].find(([id]) => id !== event.pointerId)?.[1];
       const apart = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]);
@@ -176,6 +178,10 @@ class Viewer {
       this.wake(true);
     });
     for (const type of ["pointerup", "pointercancel"]) on(this.canvas, type, (event) => touches.delete(event.pointerId));
+    on(this.canvas, "pointerleave", () => {
+      this.pointer = null;
+      this.sayJoint();
+    });
     on(this.canvas, "wheel", (event) => {
       event.preventDefault();
       this.scene.magnify(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)));
@@ -224,12 +230,21 @@ class Viewer {
     this.wake(true);
   }
 
-  // A message of the page around: {posemamba: "state", time, playing, rate} of its video, or {posemamba: "theme", dark}.
+  // A message of the page around: of its video (follow.js), or {posemamba: "theme", dark}.
   hear(message) {
     if (message?.posemamba === "theme") this.setTheme(message.dark === true);
     if (message?.posemamba !== "state") return;
-    if (!(this.clock instanceof HostClock)) this.attach(new HostClock(this.data.times, () => this.wake()));
-    this.clock.hear(message);
+    if (!this.host) this.attach((this.host = new VideoClock(this.data.times, () => this.wake(), tellHost)));
+    this.host.hear(message);
+  }
+
+  // Moves with a video of this page from now on.
+  follow(video) {
+    this.followed?.stop();
+    const clock = new VideoClock(this.data.times, () => this.wake(), (message) => this.followed.obey(message));
+    this.followed = followVideo(() => video, (state) => clock.hear(state));
+    this.attach(clock);
+    this.followed.report();
   }
 
   attach(clock) {
@@ -323,6 +338,7 @@ class Viewer {
     this.drawnPlaying = this.clock.playing;
     this.scene.draw(this.frame);
     this.say();
+    this.sayJoint();
     if (this.plot.width && !this.isEmpty) {
       this.plot.draw(this.frame, INSET);
       this.sayValues();
@@ -333,9 +349,9 @@ class Viewer {
     const { data, frame, clock } = this;
     const time = data.times[frame] ?? 0, end = data.times[data.times.length - 1] ?? 0;
     const shot = data.shots.findLastIndex((each) => each.start <= frame);
-    const which = data.shots.length > 1 ? ` \u00b7 shot ${shot + 1} of ${data.shots.length}` : "";
-    const text = `${time.toFixed(3)} s \u00b7 frame ${frame} / ${Math.max(0, data.num_frames - 1)}${which}`;
-    if (this.readout.textContent !== text) this.readout.textContent = text;
+    const which = data.shots.length > 1 ? `, shot ${shot + 1} of ${data.shots.length}` : "";
+    this.readout.firstChild.textContent = `${time.toFixed(3)} s`;
+    this.readout.lastChild.textContent = `frame ${frame} / ${Math.max(0, data.num_frames - 1)}${which}`;
     this.slider.value = frame;
     this.slider.setAttribute("aria-valuetext", `frame ${frame}, ${time.toFixed(3)} of ${end.toFixed(3)} seconds`);
     this.playButton.classList.toggle("pm-playing", clock.playing);
@@ -343,6 +359,20 @@ class Viewer {
     const note = this.noteFor(data.shots[shot]);
     if (this.note.textContent !== note) this.note.textContent = note;
     for (const chip of this.chips.all) chip.classList.toggle("pm-absent", rowOf(chip.person, frame) < 0);
+  }
+
+  // The joint under the mouse: its name and place.
+  sayJoint() {
+    const found = this.pointer && this.scene.pick(...this.pointer, this.frame);
+    this.tip.hidden = !found;
+    if (!found) return;
+    const { person, row, joint, at } = found, i = row * this.data.numJoints + joint;
+    const place = [0, 1, 2].map((axis) => `${"xyz"[axis]} ${person.world[3 * i + axis].toFixed(2)}`).join("  ");
+    const unit = this.data.unit === "m" ? " m" : "";
+    const name = this.data.joint_names[joint].replace("_", " ");
+    this.tip.textContent = `${name}\n${place}${unit}\nconfidence ${(person.scores[i] / PER_SCORE).toFixed(2)}`;
+    this.tip.style.left = `${Math.min(at[0] + 14, this.scene.width - this.tip.offsetWidth - 6)}px`;
+    this.tip.style.top = `${Math.min(at[1] + 10, this.scene.height - this.tip.offsetHeight - 6)}px`;
   }
 
   noteFor(shot) {
@@ -371,6 +401,7 @@ class Viewer {
 
   destroy() {
     this.clock.detach();
+    this.followed?.stop();
     this.stops.abort();
     this.watcher.disconnect();
     cancelAnimationFrame(this.request);
@@ -413,7 +444,7 @@ function videoButton(viewer) {
     video.muted = true;
     viewer.picture.replaceChildren(video);
     viewer.picture.hidden = false;
-    viewer.attach(new VideoClock(viewer.data.times, () => viewer.wake(), video));
+    viewer.follow(video);
   };
   return element("span", {}, pick, open);
 }
