@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -109,7 +110,6 @@ def build_ui(service: Service) -> Any:
         )  # fmt: skip
         cancel.click(lambda job_id: _cancel(service, job_id), job, None, queue=False, api_visibility="private")
         sample.click(lambda: str(SAMPLE), None, video, queue=False, api_visibility="private")
-        page.unload(lambda: None)
         _add_api(gr, service, settings)
     return page
 
@@ -234,6 +234,7 @@ def launch(settings: ServerOptions, host: str, port: int | None, auth: str | Non
         auth: "name:password", or None for everybody.
         is_open: Whether to open a browser.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container also ends jobs and folders
     with ExitStack() as stack:
         served = stack.enter_context(tempfile.TemporaryDirectory(prefix="posemamba-web-"))
         os.environ["GRADIO_TEMP_DIR"] = served
