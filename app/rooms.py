@@ -66,10 +66,11 @@ def take_in(upload: Path, name: str, folder: Path, max_bytes: int) -> Path:
         descriptor = os.open(upload, flags)
     except (OSError, ValueError) as error:  # ValueError: a name with a null in it
         raise ValueError(f"{copy.name} cannot be read; expected a video file: upload it again") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{copy.name} is a folder or device, expected a video file; choose the file itself")
     with os.fdopen(descriptor, "rb") as source:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{copy.name} is a folder or device, expected a video file; choose the file itself")
         if status.st_size > max_bytes:
             raise ValueError(
                 f"{copy.name} has {status.st_size / 1e6:.0f} MB, expected at most {max_bytes / 1e6:.0f} MB; cut it "
