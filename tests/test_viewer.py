@@ -509,6 +509,14 @@ def test_a_page_around_it_drives_it_and_is_driven(numbered_video, visit):
     inside.locator("html[data-theme=light]").wait_for(state="attached")
 
 
+def test_the_page_is_part_of_the_package(root):
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"app.viewer"' in text.partition("packages = [")[2].partition("]")[0]
+    suffixes = {file.suffix for file in (root / "app" / "viewer").iterdir() if file.is_file()} - {".py"}
+    line = '"app.viewer" = [' + ", ".join(f'"*{suffix}"' for suffix in sorted(suffixes)) + "]"
+    assert line in text
+
+
 def test_the_writer_is_one_of_the_formats(make_result, tmp_path):
     WRITERS["viewer"].write(make_result(), tmp_path / "viewer.html", up="z")
     assert (tmp_path / "viewer.html").read_text(encoding="ascii") == page(make_result())
