@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo test lint bench bench-gpu clean
+.PHONY: demo ui test lint bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
+
+ui: $(VENV)/ui.stamp
+	$(BIN)/python app.py
 
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
@@ -35,6 +38,10 @@ $(BIN)/uv:
 
 $(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt lifter/scan/kernel.cpp
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe]'
+	touch $@
+
+$(VENV)/ui.stamp: $(VENV)/run.stamp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe,ui]'
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,11 @@ import typer
 from app import __version__
 from app.clip import EXPECTED
 from app.console import fail, note, print_table, say, show_progress
-from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options
+from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options, ServerOptions
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
-from lifter import LIFTERS
+from lifter import LIFTERS, trained_lifters
 
-DEFAULTS = Options()
+DEFAULTS, SERVER = Options(), ServerOptions()
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 DEFAULT_DETECTOR = Detectors(DEFAULTS.detector)
@@ -133,7 +134,7 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Turn videos into 3D keypoints (pose.json, pose.npz and more) and a skeleton overlay (overlay.mp4).
+    """Turn videos into 3D keypoints (pose.json, pose.npz and more), viewer.html and a skeleton overlay (overlay.mp4).
 
     What is done is left alone: run the same command again to go on after an interruption, or with more videos.
     """
@@ -173,6 +174,32 @@ def usable_options(**settings: Any) -> Options:
 
 
 @cli.command()
+def ui(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: reachable by others.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860.")] = None,
+    auth: Annotated[str | None, typer.Option(help="NAME:PASSWORD that visitors need.", envvar="POSEMAMBA_AUTH")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that analyse; default one per GPU, or one for the CPU.")
+    ] = SERVER.num_workers,
+    keep_minutes: Annotated[float, typer.Option(help="Results are deleted after this time.")] = SERVER.keep_s / 60,
+    max_minutes: Annotated[float, typer.Option(help="Longest video that is taken.")] = (
+        SERVER.limits.max_duration_s / 60
+    ),
+    max_megabytes: Annotated[int, typer.Option(help="Largest file that is taken.")] = SERVER.limits.max_bytes // 10**6,
+    browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = False,
+    device: Device = DEFAULTS.device,
+) -> None:
+    """Open the web app: upload a video, watch it become 3D, take the numbers home (extra ui)."""
+    if find_spec("gradio") is None:
+        raise typer.BadParameter("the web app needs the package gradio: in the checkout, pip install -e '.[ui]'")
+    limits = dataclasses.replace(SERVER.limits, max_duration_s=60 * max_minutes, max_bytes=max_megabytes * 10**6)
+    settings = dataclasses.replace(SERVER, limits=limits, device=device, num_workers=workers, keep_s=60 * keep_minutes)
+    from app.ui import launch
+
+    launch(settings, host, port, auth, browser)
+
+
+@cli.command()
 def doctor() -> None:
     """Show devices, scan backends with reasons, detectors and weights found."""
     import torch
@@ -197,14 +224,15 @@ def doctor() -> None:
     for name, spec in DETECTORS.items():
         say(f"detector {name}: {spec.state()}")
     problems = say_downloads()
-    for name in LIFTERS:
+    trained = trained_lifters()
+    for name in trained:
         try:
             say(f"weights {name}: {checkpoints.find_checkpoint(name)}, SHA-256 matches")
-        except FileNotFoundError as error:
-            say(f"weights {name}: {error}")
         except RuntimeError as error:
             problems += 1
             say(f"weights {name}: {error}")
+    untrained = ", ".join(name for name in LIFTERS if name not in trained)
+    say(f"no weights here for {untrained}: train some ('posemamba train') or pass a weights file instead of a name")
     raise typer.Exit(1 if problems else 0)
 
 

@@ -98,7 +98,7 @@ def analyse(job: Job, progress: Progress | None = None) -> Outcome:
     fault = ""
     try:
         return _results(job, progress, began)
-    except EXPECTED as error:
+    except (*EXPECTED, MemoryError) as error:
         log.debug("clip failed", exc_info=True)
         said = _said(job, error)
     except Exception as error:  # noqa: BLE001 - a fault of ours in one clip must not cost the clips behind it
@@ -188,6 +188,9 @@ def _said(job: Job, error: Exception) -> str:
     """Return a sentence for the user; what the operating system says is a word or two."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"{job.clip} was not finished: {error.strerror}; its results go to {job.out}"
+    # torch's words, before a page of figures
+    if isinstance(error, MemoryError) or str(error).startswith("CUDA out of") or "DefaultCPUAllocator" in str(error):
+        return f"{job.clip} was not finished: memory ran out; try a shorter clip, a smaller picture or fewer people"
     return str(error)
 
 

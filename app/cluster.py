@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import threading
 import uuid
@@ -22,6 +21,7 @@ from app.clip import Job, Outcome, analyse, failure, models_of, receive
 from app.console import note
 from app.display import Display
 from app.options import Options
+from app.shares import share_of
 
 RETRIES = 3  # of a clip whose worker dies; what other schedulers do, too, unless their allowed-failures says otherwise
 FIRST_WORKER_S = 120
@@ -31,7 +31,6 @@ LOCAL = {
     "distributed.scheduler.http.routes": [], "distributed.worker.http.routes": [],
     "distributed.worker.profile.enabled": False,
 }  # fmt: skip
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 log = logging.getLogger(__name__)
 _clip = threading.Lock()  # held for the clip that is being analysed in this process
@@ -150,19 +149,9 @@ def local(count: int, options: Options) -> Iterator[Workers]:
 
 
 def environments(count: int, device: str, num_cores: int = CPU_COUNT) -> list[dict[str, str]]:
-    """Return what environment variables ``count`` workers on one machine get.
-
-    Args:
-        count: Workers.
-        device: As in ``Options``; a GPU that is chosen by its number is left to all of them.
-        num_cores: Cores to share, at least one each.
-    """
-    cores = dict.fromkeys(THREADS, str(max(1, num_cores // count)))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = visible.split(",") if visible else [str(number) for number in range(_num_gpus())]
-    if len(gpus) < 2 or device not in ("auto", "cuda"):
-        return [cores] * count
-    return [{**cores, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} for number in range(count)]
+    """Return what environment variables ``count`` workers on this machine get; see ``share_of``."""
+    num_gpus = _num_gpus()
+    return [share_of(number, count, device, num_gpus, num_cores) for number in range(count)]
 
 
 class PromptNanny(Nanny):

@@ -1,14 +1,17 @@
-"""``Options``: every setting a user can change, its default, range and meaning, once. Imports nothing heavy."""
+"""Every setting, its default, range and meaning, once: ``Options`` of a user, ``ServerOptions`` of who runs a server.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from detectors import AUTO, DETECTORS
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
-FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco")  # of app.export, which would import torch
+FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 UP_AXES = ("y", "z")
 
 
@@ -57,7 +60,7 @@ class Options:
     max_gap_s: float = 0.5
     min_track_s: float = 0.3
     people: str = "all"
-    formats: tuple[str, ...] = ("json", "npz")
+    formats: tuple[str, ...] = ("json", "npz", "viewer")
     up: str = "y"
     is_upright: bool = True
     has_overlay: bool = True
@@ -96,3 +99,65 @@ def person_ids(people: str) -> list[int]:
 def _check(name: str, value: float, low: float, high: float, unit: str) -> None:
     if not low <= value <= high:  # also refuses NaN
         raise ValueError(f"{name} must lie between {low} and {high} {unit}, got {value}")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a video may be that strangers upload; who runs ``posemamba run`` on files of his own has none of these.
+
+    Attributes:
+        max_bytes: Size of the file.
+        min_side_px: Width and height of the picture.
+        max_pixels: Of the picture; the default is 4K, as cinemas have it.
+        max_duration_s: From the first picture to the last.
+        max_fps: Pictures per second, as most neighbours are apart.
+        max_frames: Pictures in all.
+        inspect_s: Seconds that the look at a file may take, before any model sees it.
+        inspect_bytes: Memory that the look may take.
+    """
+
+    max_bytes: int = 500_000_000
+    min_side_px: int = 32
+    max_pixels: int = 4096 * 2304
+    max_duration_s: float = 300.0
+    max_fps: float = 240.0
+    max_frames: int = 18_000
+    inspect_s: float = 8.0
+    inspect_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            _check(name, value, 1e-3, 1 << 50, "(a limit)")
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Settings of whoever runs the job service.
+
+    Attributes:
+        limits: What uploads may be.
+        device: Where lifters run, as in ``Options``; jobs cannot choose.
+        num_workers: Processes that analyse; None is one per GPU, or one for the CPU.
+        max_waiting: Jobs that may wait; more are refused.
+        keep_s: Seconds after which a job that ended is deleted, results and all.
+        cancel_s: Seconds a worker gets to stop by itself before it is killed.
+        stall_s: Seconds without progress after which a job is given up and its worker killed.
+        weights: Files that jobs may name as lifter or as weights of the detector, besides the names everybody knows.
+    """
+
+    limits: Limits = Limits()
+    device: str = Options.device
+    num_workers: int | None = None
+    max_waiting: int = 40
+    keep_s: float = 3600.0
+    cancel_s: float = 3.0
+    stall_s: float = 600.0
+    weights: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_workers is not None:
+            _check("num_workers", self.num_workers, 1, 256, "processes")
+        _check("max_waiting", self.max_waiting, 1, 100_000, "jobs")
+        _check("keep_s", self.keep_s, 1, 30 * 86400, "seconds")
+        _check("cancel_s", self.cancel_s, 0, 600, "seconds")
+        _check("stall_s", self.stall_s, 1, 86400, "seconds")

@@ -10,6 +10,8 @@ import numpy as np
 
 from detectors.people import Track
 
+DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6, "unit vector": 6}  # of numbers in files, by unit
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VideoInfo:

@@ -62,7 +62,7 @@ class Scene3D:
             (body_height(pose.joints, track.valid) for track, pose in zip(tracks, poses, strict=True)), default=1
         )
         self._people = list(zip(tracks, poses, strict=True))
-        places = _floor_places(tracks, self._body)
+        places = floor_places(tracks, self._body)
         self._places = np.array(places or [np.zeros(3)])
         stage = [
             _on_floor(pose, track.valid, self._body) + place
@@ -257,7 +257,7 @@ def _ring(place: np.ndarray, radius: float) -> np.ndarray:
     return place + radius * np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=-1)
 
 
-def _floor_places(tracks: Sequence[Track], body: float) -> list[np.ndarray]:
+def floor_places(tracks: Sequence[Track], body: float) -> list[np.ndarray]:
     """Return where each person stands: rows of up to three, left to right as in the picture.
 
     Tracks that do not overlap in time share a place, so that a long clip with many passers-by stays legible.

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from detectors.checkpoints import Download, downloads, find_weights
-from detectors.people import People
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from detectors.people import People
 
 logger = logging.getLogger(__name__)
 AUTO = "auto"  # the first of BEST_FIRST that can run here

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 # Before torch is imported: spinning OpenMP threads cost 5 to 9 times the work on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -46,6 +52,7 @@ class LifterSpec:
     published: str = ""
 
 
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
 HGMAMBA = "after Cui et al. 2025; code ours"
 MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
@@ -120,6 +127,12 @@ def lifter_spec(name: str) -> LifterSpec:
     if name not in LIFTERS:
         raise ValueError(f"unknown lifter {name!r}; choose one of {', '.join(LIFTERS)} or pass a weights file")
     return LIFTERS[name]
+
+
+def trained_lifters() -> list[str]:
+    """Return the lifters whose weights are in the checkpoints folder; hashes are not read."""
+    listing = tomllib.loads((CHECKPOINTS / "manifest.toml").read_text(encoding="utf-8"))
+    return [name for name in LIFTERS if name in listing and (CHECKPOINTS / listing[name]["file"]).is_file()]
 
 
 def create_model(name: str, drop_path: float | None = None) -> nn.Module:

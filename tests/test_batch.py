@@ -57,7 +57,7 @@ def times(out: Path) -> dict[Path, int]:
 def test_every_clip_is_accounted_for(undisturbed):
     whole = results(undisturbed)
     assert whole.keys() == FOLDERS
-    assert all(files.keys() == {"pose.json", "pose.npz"} for files in whole.values())
+    assert all(files.keys() == {"pose.json", "pose.npz", "viewer.html"} for files in whole.values())
     assert all(probe(undisturbed / name / "overlay.mp4").num_frames == 20 for name in whole)
     records = lines(undisturbed)
     assert {name for name, record in records.items() if record["status"] == "done"} == FOLDERS
@@ -158,7 +158,8 @@ def test_files_that_others_put_beside_results_stay(short_clips, out, batch_optio
     (out / "wave" / "notes.txt").write_text("good take")
     no_overlay = dataclasses.replace(batch_options, has_overlay=False)
     assert batch([short_clips / "wave.ts"], out, no_overlay) == 0
-    assert {path.name for path in (out / "wave").iterdir()} == {"clip.json", "pose.json", "pose.npz", "notes.txt"}
+    names = {path.name for path in (out / "wave").iterdir()}
+    assert names == {"clip.json", "pose.json", "pose.npz", "viewer.html", "notes.txt"}
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(short_clips, out, batch_options, capsys):

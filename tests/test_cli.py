@@ -53,7 +53,7 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
     assert "2 of 3 clips done, 1 failed" in answer.stdout
     for name in "ac":
         files = sorted(p.name for p in (tmp_path / "out" / name).iterdir())
-        assert files == ["clip.json", "overlay.mp4", "pose.json", "pose.npz"]
+        assert files == ["clip.json", "overlay.mp4", "pose.json", "pose.npz", "viewer.html"]
         assert json.loads((tmp_path / "out" / name / "pose.json").read_text())["people"] == []  # nobody: still exit 0
     assert not (tmp_path / "out" / "b").exists()
 

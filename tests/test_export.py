@@ -149,13 +149,13 @@ def test_overlay_without_people_is_the_video(make_result, tmp_path):
     assert (info.width, info.height, info.num_frames) == (160, 120, 40)
 
 
-EVERYTHING = ("json", "npz", "csv", "trc", "bvh", "glb", "coco")
+EVERYTHING = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")
 
 
 @pytest.mark.parametrize("num_people", [0, 1, 2])
 def test_people_get_files_of_their_own_where_a_format_holds_one(make_result, tmp_path, num_people):
     written = export(make_result(num_people), tmp_path / "out", formats=EVERYTHING, has_overlay=False)
-    one_for_all = {"pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json"}
+    one_for_all = {"pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json", "viewer.html"}
     own = {f"pose.person{i}.{suffix}" for i in range(num_people) for suffix in ("bvh", "trc")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == one_for_all | own
     assert {path.name for path in written.values()} == one_for_all | own

@@ -14,9 +14,10 @@ from rich.table import Table
 
 from app.bench.measure import machine, wall_clock
 from app.clip import Job
-from app.cluster import THREADS, environments, local
+from app.cluster import environments, local
 from app.options import Options
 from app.outfolder import OutFolder
+from app.shares import THREADS
 from app.video import probe
 
 COUNTS = (1, 2)

@@ -20,6 +20,7 @@ from app.pipeline import Clock, Progress, silent
 from app.render import render_frames
 from app.results import PoseResult
 from app.video import VideoReader, write_video
+from app.viewer import write_viewer
 from detectors.prefetch import prefetch
 
 DEFAULTS = Options()
@@ -33,11 +34,13 @@ class Writer:
         write: (result, path, up=, is_upright=) to a file.
         suffix: Of the file's name.
         holds_one: The format holds one skeleton: every person gets a file, and ``write`` a result with one person.
+        stem: Of the file's name.
     """
 
     write: Callable[..., None]
     suffix: str
     holds_one: bool = False
+    stem: str = "pose"
 
 
 WRITERS = {
@@ -48,6 +51,7 @@ WRITERS = {
     "bvh": Writer(write_bvh, "bvh", holds_one=True),
     "glb": Writer(write_glb, "glb"),
     "coco": Writer(write_coco, "coco.json"),
+    "viewer": Writer(write_viewer, "html", stem="viewer"),
 }
 
 
@@ -61,7 +65,7 @@ def export(
     has_overlay: bool = True,
     progress: Progress = silent,
 ) -> dict[str, Path]:
-    """Write pose.<format> files and overlay.mp4 into ``folder`` and return their paths by kind ("bvh person 0").
+    """Write pose.<format>, viewer.html and overlay.mp4 into ``folder``; return their paths by kind ("bvh person 0").
 
     A file gets its name when it is complete, never before. Files of an earlier run that this one does not write are
     removed: they would not belong to the new numbers. Time spent is added to ``result.stage_seconds``.
@@ -107,17 +111,18 @@ def _files(result: PoseResult, name: str) -> Iterator[tuple[str, str, Writer, Po
     """Yield (kind, file name, writer, what it gets) of one format."""
     writer = WRITERS[name]
     if not writer.holds_one:
-        yield name, f"pose.{writer.suffix}", writer, result
+        yield name, f"{writer.stem}.{writer.suffix}", writer, result
         return
     for index, track in enumerate(result.tracks):
         person = f"person{track.person_id}"
-        yield f"{name} {person}", f"pose.{person}.{writer.suffix}", writer, result.only(index)
+        yield f"{name} {person}", f"{writer.stem}.{person}.{writer.suffix}", writer, result.only(index)
 
 
 def _written_before(folder: Path) -> Iterator[Path]:
     """Yield files that an earlier run may have left."""
     for writer in WRITERS.values():
-        yield from folder.glob(f"pose.person*.{writer.suffix}" if writer.holds_one else f"pose.{writer.suffix}")
+        person = ".person*" if writer.holds_one else ""
+        yield from folder.glob(f"{writer.stem}{person}.{writer.suffix}")
     yield from folder.glob("overlay.mp4")
 
 

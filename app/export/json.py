@@ -11,14 +11,13 @@ import numpy as np
 from app.camera import Pinhole
 from app.gravity import tilt_degrees
 from app.quality import assess
-from app.results import PoseResult, VideoInfo
+from app.results import DECIMALS, PoseResult, VideoInfo
 from app.world import camera_height, to_world
 from lifter.checkpoints import sha256_of
 from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
 
 SCHEMA = "posemamba/pose/2"
 SCHEMA_FILE = Path(__file__).with_name("pose.schema.json")
-DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6, "unit vector": 6}
 
 
 def write_json(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:

@@ -1,0 +1,261 @@
+"""The web app: a page and a small API over ``app.service``. Layout and messages only; no model runs here.
+
+page       build_ui(service) -> Blocks
+/estimate  video and settings -> summary, files        gradio_client: see README
+/models    what can be chosen
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from app import fragments
+from app.jobs import CANCELLED, DONE, FAILED
+from app.options import FORMATS, PEOPLE, Options, ServerOptions
+from app.service import Service
+from detectors import AUTO, DETECTORS
+from lifter import LIFTERS, trained_lifters
+
+SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "walk_wave.mp4"
+DEFAULTS = Options(formats=FORMATS)
+DOWNLOADS = ("json", "npz", "csv", "bvh", "glb", "trc", "html", "mp4", "zip")  # suffixes in this order, others behind
+SERVED_S = 3600  # files that a page may still load are kept this long
+MAX_VISITORS = 200  # who wait or watch at the same time
+REFUSALS = (ValueError, RuntimeError, KeyError)  # what the service says with a sentence
+STYLE = """
+.gradio-container { width: 100%; max-width: 1280px !important; margin: auto }
+.pm-head h1 { font-size: 1.6rem; margin: .2rem 0 }
+.pm-head p, .pm-hint { color: var(--body-text-color-subdued) }
+.pm-progress { display: grid; gap: .35rem; padding: .8rem 0 }
+.pm-progress progress { width: 100%; height: .5rem; accent-color: var(--color-accent) }
+.pm-progress progress::-webkit-progress-bar { background: var(--border-color-primary); border-radius: 4px }
+.pm-progress progress::-webkit-progress-value { background: var(--color-accent); border-radius: 4px }
+.pm-progress progress:indeterminate { opacity: .4 }
+.pm-notice { border-left: 4px solid #d9480f; padding: .7rem 1rem; background: var(--background-fill-secondary) }
+.pm-report table { width: 100%; border-collapse: collapse; margin-bottom: .6rem }
+.pm-report th, .pm-report td { text-align: left; padding: .3rem .5rem; border: 0 !important }
+.pm-report tbody tr { border-top: 1px solid var(--border-color-primary) !important }
+.pm-report ul { margin: .3rem 0 .3rem 1.2rem; list-style: disc }
+.pm-viewer { height: 700px }
+#downloads [aria-label="Remove this file"], [aria-label="Trim video to selection"] { display: none }
+@media (max-width: 640px) { .pm-viewer { height: 560px } .pm-report { overflow-x: auto } }
+"""
+
+
+def build_ui(service: Service) -> Any:
+    """Return the page as ``gradio.Blocks``."""
+    import gradio as gr
+
+    with gr.Blocks(title="posemamba: video to 3D motion", delete_cache=(600, SERVED_S)) as page:
+        gr.HTML(
+            '<div class="pm-head"><h1>Video to 3D human motion</h1><p>Drop a video of people. You get them as moving '
+            "3D skeletons, and the numbers to take home.</p></div>"
+        )
+        job = gr.State(None)
+        with gr.Row():
+            with gr.Column(min_width=320):
+                video = gr.Video(label="Your video", sources=["upload", "webcam"], include_audio=True, height=320)
+                with gr.Row():
+                    start = gr.Button("Make it 3D", variant="primary", elem_id="start")
+                    cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
+                    sample = gr.Button("Take the sample clip", elem_id="sample")
+            with gr.Column(min_width=320):
+                with gr.Accordion("Options", open=False):
+                    settings = _settings(gr)
+                news = gr.HTML(
+                    fragments.hint("Works best with whole bodies in the picture and a camera that stands still."),
+                    elem_id="news",
+                )
+        with gr.Row(visible=False) as results:
+            with gr.Column(min_width=320):
+                overlay = gr.Video(label="Overlay", interactive=False, elem_id="overlay")
+                report = gr.HTML(label="Report", elem_id="report")
+                files = gr.File(label="Downloads", file_count="multiple", interactive=False, elem_id="downloads")
+            with gr.Column(min_width=320):
+                viewer = gr.HTML(elem_classes="pm-viewer", elem_id="viewer")
+
+        def run(path: str | None, *chosen: Any) -> Iterator[dict[Any, Any]]:
+            if path is None:
+                yield {news: fragments.notice("there is no video yet; drop one, record one or take the sample clip")}
+                return
+            yield {news: fragments.hint("Looking at the file ..."), results: gr.Row(visible=False),
+                   start: gr.Button(interactive=False)}  # fmt: skip
+            idle = {start: gr.Button(interactive=True), cancel: gr.Button(visible=False)}
+            try:
+                job_id = service.submit(path, _options(*chosen))
+                yield {job: job_id, cancel: gr.Button(visible=True)}
+                for status in service.watch(job_id):
+                    yield {news: fragments.progress(status)}
+                    if status.state == FAILED:
+                        yield {**idle, news: fragments.notice(status.error)}
+                    elif status.state == CANCELLED:
+                        yield idle
+                    elif status.state == DONE:
+                        shown = _result(service, job_id, status.record or {})
+                        yield {**idle, news: "", results: gr.Row(visible=True), overlay: shown["overlay"],
+                               viewer: shown["viewer"], report: shown["report"], files: shown["files"]}  # fmt: skip
+            except REFUSALS as error:
+                yield {**idle, news: fragments.notice(_said(error))}
+
+        start.click(
+            run, [video, *settings], [job, news, results, overlay, viewer, report, files, start, cancel],
+            concurrency_limit=None, show_progress="hidden", api_visibility="private",
+        )  # fmt: skip
+        cancel.click(lambda job_id: _cancel(service, job_id), job, None, queue=False, api_visibility="private")
+        sample.click(lambda: str(SAMPLE), None, video, queue=False, api_visibility="private")
+        _add_api(gr, service, settings)
+    return page
+
+
+def _settings(gr: Any) -> list[Any]:
+    """Return the controls of the options, in the order of ``_options``."""
+    usable = [name for name, spec in DETECTORS.items() if spec.why_not() is None]
+    return [
+        gr.Dropdown([AUTO, *usable], value=DEFAULTS.detector, label="Detector", info="Who finds people and keypoints."),
+        gr.Dropdown(trained_lifters(), value=DEFAULTS.lifter, label="Lifter", info="The network that makes 3D of 2D."),
+        gr.Dropdown(PEOPLE, value=DEFAULTS.people, label="People"),
+        gr.Slider(
+            0,
+            15,
+            value=DEFAULTS.smooth_hz or 0,
+            step=0.5,
+            label="Smoothing, Hz",
+            info="Cut-off of a low-pass; 6 is usual, 0 is none.",
+        ),
+        gr.Number(
+            value=DEFAULTS.height_m or 0,
+            label="Body height, m",
+            minimum=0,
+            maximum=2.8,
+            step=0.01,
+            info="If known, else 0: then a 1.70 m adult is assumed.",
+        ),
+        gr.Slider(
+            10,
+            150,
+            value=DEFAULTS.fov_degrees,
+            step=1,
+            label="Field of view, degrees",
+            info="Of the camera, along the longer side.",
+        ),
+        gr.Checkbox(value=DEFAULTS.has_rigid_bones, label="Constant bone lengths in every file"),
+    ]
+
+
+def _options(
+    detector: str, lifter: str, people: str, smooth_hz: float, height_m: float, fov_degrees: float, is_rigid: bool
+) -> Options:
+    return Options(
+        detector=detector, lifter=lifter, people=people, smooth_hz=smooth_hz or None, height_m=height_m or None,
+        fov_degrees=fov_degrees, has_rigid_bones=is_rigid, formats=FORMATS,
+    )  # fmt: skip
+
+
+def _result(service: Service, job_id: str, record: dict[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a job that is done."""
+    from app.viewer import embedded
+
+    files = service.files(job_id)
+    document = json.loads(files["pose.json"].read_text(encoding="utf-8"))
+    return {
+        "overlay": str(files["overlay.mp4"]) if "overlay.mp4" in files else None,
+        "viewer": embedded(files["viewer.html"].read_text(encoding="utf-8")) if document["people"] else "",
+        "report": fragments.report(document, record),
+        "files": [str(path) for path in _in_order(files)],
+    }
+
+
+def _in_order(files: dict[str, Path]) -> list[Path]:
+    def place(name: str) -> tuple[int, str]:
+        suffix = name.rpartition(".")[2]
+        return (DOWNLOADS.index(suffix) if suffix in DOWNLOADS else len(DOWNLOADS), name)
+
+    names = sorted(files, key=place)
+    names.sort(key=lambda name: name != "pose.json")
+    return [files[name] for name in names]
+
+
+def _cancel(service: Service, job_id: str | None) -> None:
+    if job_id is not None:
+        try:
+            service.cancel(job_id)
+        except KeyError:  # it ended and was deleted meanwhile
+            return
+
+
+def _said(error: Exception) -> str:
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+
+
+def _add_api(gr: Any, service: Service, settings: list[Any]) -> None:
+    """Add the endpoints ``/estimate`` and ``/models``."""
+
+    def estimate(path: str | None, *chosen: Any) -> tuple[dict[str, Any], list[str]]:
+        if path is None:
+            raise gr.Error("there is no video; pass video=handle_file(path)", print_exception=False)
+        try:
+            job_id = service.submit(path, _options(*chosen))
+            *_, last = service.watch(job_id)
+            if last.state != DONE:
+                raise gr.Error(last.error or "the job was cancelled", print_exception=False)
+            return last.record or {}, _result(service, job_id, {})["files"]
+        except REFUSALS as error:
+            raise gr.Error(_said(error), print_exception=False) from error
+
+    def models() -> dict[str, dict[str, str]]:
+        trained = trained_lifters()
+        return {
+            "detectors": {name: spec.state() for name, spec in DETECTORS.items()},
+            "lifters": {name: "usable" if name in trained else "no weights here" for name in LIFTERS},
+        }
+
+    video = gr.File(visible=False, label="video", type="filepath")
+    summary, files = gr.JSON(visible=False), gr.File(visible=False, file_count="multiple")
+    gr.Button(visible=False).click(
+        estimate, [video, *settings], [summary, files], api_name="estimate", concurrency_limit=None
+    )
+    gr.api(models, api_name="models", queue=False)
+
+
+def launch(settings: ServerOptions, host: str, port: int | None, auth: str | None, is_open: bool) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        settings: Of the service.
+        host: Address to listen on; 127.0.0.1 is this machine only.
+        port: None takes the first free one from 7860.
+        auth: "name:password", or None for everybody.
+        is_open: Whether to open a browser.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container also ends jobs and folders
+    with ExitStack() as stack:
+        served = stack.enter_context(tempfile.TemporaryDirectory(prefix="posemamba-web-"))
+        os.environ["GRADIO_TEMP_DIR"] = served
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
+        service = stack.enter_context(Service(settings))
+        import gradio as gr
+
+        from app.viewer import host_script
+
+        link = f"<script>{host_script()}\nlinkViewer('#viewer iframe', '#overlay video');</script>"
+        build_ui(service).queue(max_size=MAX_VISITORS, default_concurrency_limit=None).launch(
+            server_name=host, server_port=port, auth=_pair(auth), inbrowser=is_open, show_error=True, share=False,
+            max_threads=MAX_VISITORS, max_file_size=settings.limits.max_bytes, ssr_mode=False, quiet=True,
+            allowed_paths=[str(SAMPLE)], theme=gr.themes.Soft(), css=STYLE, head=link, footer_links=["api"],
+        )  # fmt: skip
+
+
+def _pair(auth: str | None) -> tuple[str, str] | None:
+    if auth is None:
+        return None
+    name, colon, password = auth.partition(":")
+    if not (name and colon and password):
+        raise ValueError("auth must be NAME:PASSWORD, with both; got something else")
+    return name, password
