@@ -61,7 +61,8 @@ class Command:
         )  # fmt: skip
 
     def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
+        if self.process.poll() is None:  # it may have been quicker
+            os.killpg(self.process.pid, number)
 
     def end(self) -> tuple[int, str, str]:
         """Return exit code, stdout and stderr."""

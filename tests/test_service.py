@@ -296,7 +296,7 @@ def test_no_name_from_outside_leads_out_of_a_job(service, busy, walk, quick):
         assert copy.read_bytes() == walk.read_bytes()
         assert copy.name.isprintable()
         service.cancel(job)
-    assert not list(service._rooms.path.rglob("escaped*/../../*escaped*"))
+    assert not list(service._rooms.path.glob("*escaped*")) + list(service._rooms.path.parent.glob("*escaped*"))
 
 
 def test_files_and_jobs_are_found_by_name_only(service, walk, quick):
