@@ -197,11 +197,16 @@ def _said(error: Exception) -> str:
 def _add_api(gr: Any, service: Service, settings: list[Any]) -> None:
     """Add the endpoints ``/estimate`` and ``/models``."""
 
-    def estimate(path: str | None, *chosen: Any) -> tuple[dict[str, Any], list[str]]:
+    def estimate(
+        path: str | None, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float,
+        fov_degrees: float, has_rigid_bones: bool,
+    ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         if path is None:
             raise gr.Error("there is no video; pass video=handle_file(path)", print_exception=False)
         try:
-            job_id = service.submit(path, _options(*chosen))
+            job_id = service.submit(
+                path, _options(detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones)
+            )
             *_, last = service.watch(job_id)
             if last.state != DONE:
                 raise gr.Error(last.error or "the job was cancelled", print_exception=False)
