@@ -35,7 +35,7 @@ COPY --from=build --chown=root:root /srv/pose3d /srv/pose3d
 RUN chown -R pose /srv/pose3d/checkpoints
 USER pose
 WORKDIR /srv/pose3d
-ENV PATH=/srv/pose3d/.venv/bin:$PATH OMP_WAIT_POLICY=passive PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib
+ENV PATH=/srv/pose3d/.venv/bin:$PATH OMP_WAIT_POLICY=passive PYTHONUNBUFFERED=1
 VOLUME ["/srv/pose3d/checkpoints"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \

@@ -56,7 +56,11 @@ class Sample:
 
 
 def of_clip(watched: Watched) -> Sample:
-    """Return a sample of the person whom the detector's first one is nearest to."""
+    """Return a sample of the person whom the detector's first one is nearest to.
+
+    Raises:
+        ValueError: The detector found nobody in the whole clip.
+    """
     who = _followed(watched.people, watched.keypoints)
     points, hidden = watched.keypoints[:, who], watched.hidden[:, who]
     return sample_of(watched.people, points, hidden, np.ones(hidden.shape, bool), watched.fps)

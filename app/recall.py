@@ -143,5 +143,5 @@ def table(clips: Sequence[Watched]) -> Table:
                 f"{watched.clip.name}, {person}", str(row.frames), f"{row.box_recall:.3f}",
                 *(f"{share:.3f}" for share in row.pck), " ".join(map(str, row.ids)) or "-", str(row.switches),
             )  # fmt: skip
-        answer.caption = "a person in a frame without a box counts as wrong in all joints"
+    answer.caption = "a person in a frame without a box counts as wrong in all joints"
     return answer

@@ -49,7 +49,7 @@ class Seat(threading.Thread):
             while (job := self._service.next_job()) is not None:
                 try:
                     state, error = self._work(job)
-                except Exception as fault:
+                except Exception as fault:  # a fault of ours in one job must not end the seat
                     log.exception("unexpected failure, please report it")
                     self._end_worker()
                     state, error = FAILED, f"{job.name} was not finished ({type(fault).__name__}: {fault})"

@@ -202,7 +202,7 @@ def _add_api(gr: Any, service: Service, settings: list[Any]) -> None:
         fov_degrees: float, has_rigid_bones: bool,
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         if path is None:
-            raise gr.Error("there is no video; pass video=handle_file(path)", print_exception=False)
+            raise gr.Error("there is no video; pass path=handle_file('clip.mp4')", print_exception=False)
         try:
             job_id = service.submit(
                 path, _options(detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones)
@@ -238,6 +238,10 @@ def launch(settings: ServerOptions, host: str, port: int | None, auth: str | Non
         port: None takes the first free one from 7860.
         auth: "name:password", or None for everybody.
         is_open: Whether to open a browser.
+
+    Raises:
+        ValueError: ``auth`` is not NAME:PASSWORD.
+        OSError: The port is taken, or there is no room for temporary files.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what stops a container also ends jobs and folders
     with ExitStack() as stack:

@@ -130,9 +130,10 @@ def test_twenty_people_at_once_get_their_own_results_and_memory_returns_to_its_l
         return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
 
     clips = brief_clips[:3]
-    for clip in clips:
+    before = 0
+    for clip in clips * 3:  # the allocator needs some jobs to reach its level
         ended(service, service.submit(clip, quick))
-    before = megabytes()
+        before = max(before, megabytes())
     wanted = [clips[number % 3] for number in range(20)]
     with ThreadPoolExecutor(20) as people:
         jobs = list(people.map(lambda clip: service.submit(clip, quick), wanted))
@@ -144,8 +145,8 @@ def test_twenty_people_at_once_get_their_own_results_and_memory_returns_to_its_l
         assert (video["name"], video["sha256"]) == (clip.name, hashlib.sha256(clip.read_bytes()).hexdigest())
     assert len(set(poses)) == 3  # the same clip gives the same bytes, and another clip others
     assert len(set(jobs)) == 20
-    # It wavers by 70 (seen: 786 to 855 over 26 jobs); before it was given back it grew by 3 a job, without end.
-    assert megabytes() < before + 75
+    # Before it was given back it grew by 3 a job.
+    assert megabytes() < before + 50
 
 
 # What people see while they wait.
