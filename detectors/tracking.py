@@ -16,7 +16,7 @@ from detectors.association import Tracklet, distinct, tracklets
 from detectors.clothes import unseen
 from detectors.linking import link
 from detectors.people import NUM_KEYPOINTS, People, Track
-from detectors.repair import repair, runs
+from detectors.repair import UNSEEN_SCORE, repair, runs
 
 
 def build_tracks(
@@ -34,6 +34,8 @@ def build_tracks(
     (``detectors.association``, ``detectors.linking``); a jump that no body can make, such as a cut to somebody else,
     starts a new track. After a longer absence whoever appears continues the track if the clip had one person so far
     (they left and came back) and is a new person otherwise, unless place, size and clothes agree.
+
+    Whoever has no joint that was seen in any frame (``detectors.repair.UNSEEN_SCORE``) is nobody.
 
     Repair inside observed stretches (``detectors.repair``): exchanged sides, jumping joints, unseen joints.
 
@@ -65,8 +67,13 @@ def build_tracks(
     everyone: list[Tracklet] = []
     for start, stop in itertools.pairwise(bounds):
         everyone += link(tracklets(sightings[start:stop], start, fps), fps, max_gap_frames, min_track_frames)
-    kept = [person for person in everyone if len(person.frames) >= min_track_frames]
+    kept = [person for person in everyone if len(person.frames) >= min_track_frames and _is_body(person)]
     return [_to_track(person_id, person, max_gap_frames, fps, picture) for person_id, person in enumerate(kept)]
+
+
+def _is_body(person: Tracklet) -> bool:
+    """Return whether any joint was ever seen; a box in which all of them are guesses is furniture."""
+    return bool(np.stack(person.scores).max() >= UNSEEN_SCORE)
 
 
 def _to_track(

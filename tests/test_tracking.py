@@ -72,6 +72,13 @@ def test_nobody_at_all_gives_no_track():
     assert build_tracks([], 3, 1) == []
 
 
+@pytest.mark.parametrize("num_seen", [0, 1])
+def test_a_box_in_which_no_joint_was_ever_seen_is_nobody(num_seen):
+    clip = [people(standing(100), score=UNSEEN_SCORE / 2) for _ in range(6)]
+    clip[3].scores[0, 5 : 5 + num_seen] = UNSEEN_SCORE
+    assert len(build_tracks(clip, 2, 1)) == num_seen
+
+
 def test_one_frame_gives_one_frame():
     (track,) = build_tracks([people(standing(100))], 3, 1)
     assert track.frames.tolist() == [0]
