@@ -1,9 +1,4 @@
-"""The web app: a page and a small API over ``app.service``. Layout and messages only; no model runs here.
-
-page       build_ui(service) -> Blocks
-/estimate  video and settings -> summary, files        gradio_client: see README
-/models    what can be chosen
-"""
+"""The web app's page over ``app.service``: layout and messages only, no model runs here."""
 
 from __future__ import annotations
 
@@ -17,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from app import fragments
+from app.controls import controls, options_of
+from app.endpoints import REFUSALS, add_endpoints, downloads, said
 from app.jobs import CANCELLED, DONE, FAILED
-from app.options import FORMATS, PEOPLE, Options, ServerOptions
+from app.options import ServerOptions
 from app.service import Service
-from detectors import AUTO, DETECTORS
-from lifter import LIFTERS, trained_lifters
 
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "walk_wave.mp4"
-DEFAULTS = Options(formats=FORMATS)
-DOWNLOADS = ("json", "npz", "csv", "bvh", "glb", "trc", "html", "mp4", "zip")  # suffixes in this order, others behind
 SERVED_S = 3600  # files that a page may still load are kept this long
 MAX_VISITORS = 200  # who wait or watch at the same time
-REFUSALS = (ValueError, RuntimeError, KeyError)  # what the service says with a sentence
 STYLE = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: auto }
 .pm-head h1 { font-size: 1.6rem; margin: .2rem 0 }
@@ -68,7 +60,7 @@ def build_ui(service: Service) -> Any:
                     sample = gr.Button("Take the sample clip", elem_id="sample")
             with gr.Column(min_width=320):
                 with gr.Accordion("Options", open=False):
-                    settings = _settings(gr)
+                    settings = controls(gr)
                 news = gr.HTML(
                     fragments.hint("Works best with whole bodies in the picture and a camera that stands still."),
                     elem_id="news",
@@ -88,8 +80,9 @@ def build_ui(service: Service) -> Any:
             yield {news: fragments.hint("Looking at the file ..."), results: gr.Row(visible=False),
                    start: gr.Button(interactive=False)}  # fmt: skip
             idle = {start: gr.Button(interactive=True), cancel: gr.Button(visible=False)}
+            job_id = None
             try:
-                job_id = service.submit(path, _options(*chosen))
+                job_id = service.submit(path, options_of(*chosen))
                 yield {job: job_id, cancel: gr.Button(visible=True)}
                 for status in service.watch(job_id):
                     yield {news: fragments.progress(status)}
@@ -102,60 +95,18 @@ def build_ui(service: Service) -> Any:
                         yield {**idle, news: "", results: gr.Row(visible=True), overlay: shown["overlay"],
                                viewer: shown["viewer"], report: shown["report"], files: shown["files"]}  # fmt: skip
             except REFUSALS as error:
-                yield {**idle, news: fragments.notice(_said(error))}
+                yield {**idle, news: fragments.notice(said(error))}
+            finally:  # who closes the page does not wait any more
+                _cancel(service, job_id)
 
         start.click(
-            run, [video, *settings], [job, news, results, overlay, viewer, report, files, start, cancel],
+            run, [video, *settings.values()], [job, news, results, overlay, viewer, report, files, start, cancel],
             concurrency_limit=None, show_progress="hidden", api_visibility="private",
         )  # fmt: skip
         cancel.click(lambda job_id: _cancel(service, job_id), job, None, queue=False, api_visibility="private")
         sample.click(lambda: str(SAMPLE), None, video, queue=False, api_visibility="private")
-        _add_api(gr, service, settings)
+        add_endpoints(gr, service, settings)
     return page
-
-
-def _settings(gr: Any) -> list[Any]:
-    """Return the controls of the options, in the order of ``_options``."""
-    usable = [name for name, spec in DETECTORS.items() if spec.why_not() is None]
-    return [
-        gr.Dropdown([AUTO, *usable], value=DEFAULTS.detector, label="Detector", info="Who finds people and keypoints."),
-        gr.Dropdown(trained_lifters(), value=DEFAULTS.lifter, label="Lifter", info="The network that makes 3D of 2D."),
-        gr.Dropdown(PEOPLE, value=DEFAULTS.people, label="People"),
-        gr.Slider(
-            0,
-            15,
-            value=DEFAULTS.smooth_hz or 0,
-            step=0.5,
-            label="Smoothing, Hz",
-            info="Cut-off of a low-pass; 6 is usual, 0 is none.",
-        ),
-        gr.Number(
-            value=DEFAULTS.height_m or 0,
-            label="Body height, m",
-            minimum=0,
-            maximum=2.8,
-            step=0.01,
-            info="If known, else 0: then a 1.70 m adult is assumed.",
-        ),
-        gr.Slider(
-            10,
-            150,
-            value=DEFAULTS.fov_degrees,
-            step=1,
-            label="Field of view, degrees",
-            info="Of the camera, along the longer side.",
-        ),
-        gr.Checkbox(value=DEFAULTS.has_rigid_bones, label="Constant bone lengths in every file"),
-    ]
-
-
-def _options(
-    detector: str, lifter: str, people: str, smooth_hz: float, height_m: float, fov_degrees: float, is_rigid: bool
-) -> Options:
-    return Options(
-        detector=detector, lifter=lifter, people=people, smooth_hz=smooth_hz or None, height_m=height_m or None,
-        fov_degrees=fov_degrees, has_rigid_bones=is_rigid, formats=FORMATS,
-    )  # fmt: skip
 
 
 def _result(service: Service, job_id: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -166,20 +117,10 @@ def _result(service: Service, job_id: str, record: dict[str, Any]) -> dict[str, 
     document = json.loads(files["pose.json"].read_text(encoding="utf-8"))
     return {
         "overlay": str(files["overlay.mp4"]) if "overlay.mp4" in files else None,
-        "viewer": embedded(files["viewer.html"].read_text(encoding="utf-8")) if document["people"] else "",
+        "viewer": embedded() if document["people"] else "",
         "report": fragments.report(document, record),
-        "files": [str(path) for path in _in_order(files)],
+        "files": downloads(files),
     }
-
-
-def _in_order(files: dict[str, Path]) -> list[Path]:
-    def place(name: str) -> tuple[int, str]:
-        suffix = name.rpartition(".")[2]
-        return (DOWNLOADS.index(suffix) if suffix in DOWNLOADS else len(DOWNLOADS), name)
-
-    names = sorted(files, key=place)
-    names.sort(key=lambda name: name != "pose.json")
-    return [files[name] for name in names]
 
 
 def _cancel(service: Service, job_id: str | None) -> None:
@@ -188,45 +129,6 @@ def _cancel(service: Service, job_id: str | None) -> None:
             service.cancel(job_id)
         except KeyError:  # it ended and was deleted meanwhile
             return
-
-
-def _said(error: Exception) -> str:
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-
-
-def _add_api(gr: Any, service: Service, settings: list[Any]) -> None:
-    """Add the endpoints ``/estimate`` and ``/models``."""
-
-    def estimate(
-        path: str | None, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float,
-        fov_degrees: float, has_rigid_bones: bool,
-    ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
-        if path is None:
-            raise gr.Error("there is no video; pass path=handle_file('clip.mp4')", print_exception=False)
-        try:
-            job_id = service.submit(
-                path, _options(detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones)
-            )
-            *_, last = service.watch(job_id)
-            if last.state != DONE:
-                raise gr.Error(last.error or "the job was cancelled", print_exception=False)
-            return last.record or {}, _result(service, job_id, {})["files"]
-        except REFUSALS as error:
-            raise gr.Error(_said(error), print_exception=False) from error
-
-    def models() -> dict[str, dict[str, str]]:
-        trained = trained_lifters()
-        return {
-            "detectors": {name: spec.state() for name, spec in DETECTORS.items()},
-            "lifters": {name: "usable" if name in trained else "no weights here" for name in LIFTERS},
-        }
-
-    video = gr.File(visible=False, label="video", type="filepath")
-    summary, files = gr.JSON(visible=False), gr.File(visible=False, file_count="multiple")
-    gr.Button(visible=False).click(
-        estimate, [video, *settings], [summary, files], api_name="estimate", concurrency_limit=None
-    )
-    gr.api(models, api_name="models", queue=False)
 
 
 def launch(settings: ServerOptions, host: str, port: int | None, auth: str | None, is_open: bool) -> None:
@@ -253,7 +155,10 @@ def launch(settings: ServerOptions, host: str, port: int | None, auth: str | Non
 
         from app.viewer import host_script
 
-        link = f"<script>{host_script()}\nlinkViewer('#viewer iframe', '#overlay video');</script>"
+        link = (
+            f"<script>{host_script()}\nlinkViewer('#viewer iframe', '#overlay video'); "
+            "fillViewer('#viewer iframe', '#downloads a[href$=\"viewer.html\"]');</script>"
+        )
         build_ui(service).queue(max_size=MAX_VISITORS, default_concurrency_limit=None).launch(
             server_name=host, server_port=port, auth=_pair(auth), inbrowser=is_open, show_error=True, share=False,
             max_threads=MAX_VISITORS, max_file_size=settings.limits.max_bytes, ssr_mode=False, quiet=True,

@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting thr
 import importlib.util
 import signal
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,6 +125,26 @@ def short_clips(root, tmp_path_factory) -> Path:
     (folder / "empty.mov").touch()
     (folder / "torn.mp4").write_bytes((folder / names[0]).read_bytes()[:2000])
     return folder
+
+
+@pytest.fixture(scope="session")
+def brief_clips(root, tmp_path_factory) -> list[Path]:
+    """Three clips of five frames, and one of 80."""
+    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
+        frames = [frame for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
+    folder = tmp_path_factory.mktemp("brief")
+    paths = []
+    for name, part in {"a.mp4": frames[:5], "b.mkv": frames[30:35], "c.ts": frames[60:65], "long.mp4": frames}.items():
+        paths.append(folder / name)
+        with av.open(str(paths[-1]), "w") as video:
+            stream = video.add_stream("libx264", rate=30)
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+            for number, frame in enumerate(part):
+                small = frame.reformat(320, 240)
+                small.pts, small.time_base = number, Fraction(1, 30)
+                video.mux(stream.encode(small))
+            video.mux(stream.encode(None))
+    return paths
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import signal
@@ -11,10 +10,8 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
 
 from app.batch import Request, run_batch
@@ -60,26 +57,6 @@ def busy(service, root, quick):
     ended(service, job)
 
 
-@pytest.fixture(scope="module")
-def brief_clips(root, tmp_path_factory) -> list[Path]:
-    """Three clips of five frames, and one of 80."""
-    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
-        frames = [frame for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
-    folder = tmp_path_factory.mktemp("brief")
-    paths = []
-    for name, part in {"a.mp4": frames[:5], "b.mkv": frames[30:35], "c.ts": frames[60:65], "long.mp4": frames}.items():
-        paths.append(folder / name)
-        with av.open(str(paths[-1]), "w") as video:
-            stream = video.add_stream("libx264", rate=30)
-            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-            for number, frame in enumerate(part):
-                small = frame.reformat(320, 240)
-                small.pts, small.time_base = number, Fraction(1, 30)
-                video.mux(stream.encode(small))
-            video.mux(stream.encode(None))
-    return paths
-
-
 def ended(service: Service, job: str) -> Status:
     """Return the final status of a job."""
     for status in service.watch(job, 0.01):
@@ -122,31 +99,6 @@ def test_every_format_can_be_had(service, walk, quick):
     job = service.submit(walk, dataclasses.replace(quick, formats=FORMATS))
     assert ended(service, job).state == DONE
     assert {"pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json", "walk.zip"} <= service.files(job).keys()
-
-
-def test_twenty_people_at_once_get_their_own_results_and_memory_returns_to_its_level(service, brief_clips, quick):
-    def megabytes() -> int:
-        (pid,) = service.worker_pids
-        return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
-
-    clips = brief_clips[:3]
-    before = 0
-    for clip in clips * 3:  # the allocator needs some jobs to reach its level
-        ended(service, service.submit(clip, quick))
-        before = max(before, megabytes())
-    wanted = [clips[number % 3] for number in range(20)]
-    with ThreadPoolExecutor(20) as people:
-        jobs = list(people.map(lambda clip: service.submit(clip, quick), wanted))
-        statuses = list(people.map(lambda job: ended(service, job), jobs))
-    assert [status.state for status in statuses] == [DONE] * 20
-    poses = [service.file(job, "pose.json").read_bytes() for job in jobs]
-    for clip, pose in zip(wanted, poses, strict=True):
-        video = json.loads(pose)["video"]
-        assert (video["name"], video["sha256"]) == (clip.name, hashlib.sha256(clip.read_bytes()).hexdigest())
-    assert len(set(poses)) == 3  # the same clip gives the same bytes, and another clip others
-    assert len(set(jobs)) == 20
-    # Before it was given back it grew by 3 a job.
-    assert megabytes() < before + 50
 
 
 # What people see while they wait.

@@ -1,4 +1,4 @@
-"""The web app as a process, driven by a browser and by ``gradio_client``, as people and programs use it."""
+"""The page of the web app in a browser, as people use it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from app.export.json import SCHEMA_FILE
+from tests.web import descendants, serving
 
 pytest.importorskip("gradio", reason="the ui extra is not installed")
 pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
@@ -28,37 +24,10 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking",
 WAIT_MS = 200_000  # a clip on two busy cores; nothing is measured
 
 
-@contextmanager
-def serving(root, folder, *arguments):
-    """``app.py`` on a free port; its temporary files are in ``folder``."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port), *arguments], cwd=root,
-        env={**os.environ, "TMPDIR": str(folder)}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(address, timeout=5).read()
-                break
-            except OSError:
-                assert process.poll() is None, process.stderr.read()
-                time.sleep(0.2)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-        assert "Traceback" not in said, said
-    assert list(Path(folder).glob("posemamba*")) == []  # neither uploads nor results outlive the server
-
-
 @pytest.fixture(scope="module")
 def server(root, tmp_path_factory):
-    with serving(root, tmp_path_factory.mktemp("server")) as address:
-        yield address
+    with serving(root, tmp_path_factory.mktemp("server")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +50,9 @@ def page(browser, server):
     errors, elsewhere = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    local = (server, "data:", "blob:", "about:")
+    local = (server.address, "data:", "blob:", "about:")
     page.on("request", lambda request: None if request.url.startswith(local) else elsewhere.append(request.url))
-    page.goto(server)
+    page.goto(server.address)
     page.wait_for_selector("#start")
     yield page
     context.close()
@@ -144,54 +113,34 @@ def test_cancel_stops_the_work_and_the_next_job_runs(page):
         page.wait_for_selector("#cancel", state="detached", timeout=WAIT_MS)
 
 
+def test_who_waits_sees_a_place_in_the_queue_and_a_killed_worker_costs_one_job(page, browser, server):
+    def press_start(visitor):
+        visitor.click("#sample")
+        visitor.wait_for_function("document.querySelector('video')?.readyState >= 2", timeout=WAIT_MS)
+        visitor.click("#start")
+
+    press_start(page)
+    page.get_by_text("frame ", exact=False).first.wait_for(timeout=WAIT_MS)
+    second = browser.new_page()
+    second.goto(server.address)
+    press_start(second)
+    second.get_by_text("Waiting in the queue").wait_for(timeout=WAIT_MS)
+    (worker,) = [pid for pid in descendants(server.pid) if "app.worker" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(worker, signal.SIGKILL)
+    notice = page.wait_for_selector("#news [role=alert]", timeout=WAIT_MS)
+    assert "was not finished: the process that analysed it ended" in notice.inner_text()
+    assert page.is_enabled("#start")
+    second.get_by_text("Finding people, frame by frame").wait_for(timeout=WAIT_MS)
+    second.close()  # nobody waits any more: the work stops
+    press_start(page)
+    page.get_by_text("Finding people, frame by frame").wait_for(timeout=WAIT_MS)
+    page.click("#cancel")
+    page.get_by_text("Cancelled.").wait_for(timeout=WAIT_MS)
+
+
 def test_a_phone_needs_no_sideways_scrolling(browser, server):
     page = browser.new_page(viewport={"width": 375, "height": 700})
-    page.goto(server)
+    page.goto(server.address)
     page.wait_for_selector("#start")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     page.close()
-
-
-def test_a_program_gets_summary_and_files(server, root):
-    from gradio_client import Client, handle_file
-
-    client = Client(server, verbose=False)
-    summary, files = client.predict(
-        path=handle_file(root / "assets" / "empty_room.mp4"), smooth_hz=6, api_name="/estimate"
-    )
-    assert (summary["status"], summary["people"], summary["frames"]) == ("done", 0, 60)
-    pose = json.loads(Path(files[0]).read_text())
-    assert pose["people"] == []
-    assert pose["provenance"]["options"]["smooth_hz"] == 6
-    assert {Path(file).suffix for file in files} >= {".json", ".npz", ".csv", ".glb", ".html", ".mp4", ".zip"}
-    assert client.predict(api_name="/models")["lifters"]["posemamba-s"] == "usable"
-
-
-def test_a_program_gets_the_same_sentences(server, tmp_path):
-    from gradio_client import Client, handle_file
-    from gradio_client.exceptions import AppError
-
-    (tmp_path / "notes.mp4").write_text("this is no video")
-    with pytest.raises(AppError, match="expected MP4"):
-        Client(server, verbose=False).predict(path=handle_file(tmp_path / "notes.mp4"), api_name="/estimate")
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/etc/passwd", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd", "{root}/README.md",
-     "{root}/app/ui.py", "{root}/assets/../README.md", "file:///etc/passwd", "{link}"],
-)  # fmt: skip
-def test_nothing_else_on_the_disk_is_served(server, root, tmp_path, path):
-    link = tmp_path / "link.mp4"
-    link.symlink_to("/etc/passwd")
-    url = f"{server}/gradio_api/file=" + path.format(root=root, link=link)
-    with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(url, timeout=20)
-    assert refusal.value.code in (400, 403, 404)
-
-
-def test_visitors_without_the_password_see_nothing(root, tmp_path):
-    with serving(root, tmp_path, "--auth", "anna:secret") as address:
-        with pytest.raises(urllib.error.HTTPError) as refusal:
-            urllib.request.urlopen(f"{address}/config", timeout=20)
-        assert refusal.value.code == 401

@@ -484,9 +484,11 @@ def test_a_video_beside_it_moves_in_step(numbered_video, visit):
 def test_a_page_around_it_drives_it_and_is_driven(numbered_video, visit):
     result, path = numbered_video
     video = f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    document = f"data:text/html;base64,{base64.b64encode(page(result).encode()).decode()}"
     around = f"""<!doctype html><body class="dark"><div id="overlay"><video src="{video}" muted></video></div>
-        <div style="width: 800px; height: 600px">{embedded(page(result))}</div>
-        <script>{host_script()} linkViewer("iframe.posemamba-viewer", "#overlay video");</script>"""
+        <div style="width: 800px; height: 600px">{embedded()}</div><a href="{document}">viewer.html</a>
+        <script>{host_script()} linkViewer("iframe.posemamba-viewer", "#overlay video");
+        fillViewer("iframe.posemamba-viewer", "a");</script>"""
     tab = visit(around, scheme="light")
     inside = tab.frame_locator("iframe")
     readout = inside.locator(".pm-readout")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 from pathlib import Path
 from string import Template
@@ -44,16 +43,16 @@ def write_viewer(result: PoseResult, path: Path, *, up: str = "y", is_upright: b
     path.write_text(page(result, is_upright=is_upright), encoding="ascii", newline="\n")
 
 
-def embedded(document: str) -> str:
-    """Return an ``<iframe>`` with what ``page`` returned: it has no origin, so that it reaches nothing around it."""
+def embedded() -> str:
+    """Return an ``<iframe>`` for ``fillViewer`` of ``host.js``; it has no origin, so that it reaches nothing around."""
     return (
         '<iframe class="posemamba-viewer" title="3D viewer" sandbox="allow-scripts" '
-        f'style="width: 100%; height: 100%; border: 0" srcdoc="{html.escape(document)}"></iframe>'
+        'style="width: 100%; height: 100%; border: 0"></iframe>'
     )
 
 
 def host_script() -> str:
-    """Return the script for the page around it: ``linkViewer(iframes, video)``, two selectors, keeps them in step."""
+    """Return the script for the page around it: ``fillViewer(iframe, link)`` and ``linkViewer(iframes, video)``."""
     return _code("follow.js") + _code("host.js")
 
 

@@ -23,3 +23,21 @@ function linkViewer(frames, videoSelector, isDark = () => document.body.classLis
   tellTheme();
   followed.report();
 }
+
+// Shows the viewer.html that a link leads to in an <iframe>, for good; both are selectors, and either may change.
+//
+//   fillViewer("iframe.posemamba-viewer", "#downloads a[href$='viewer.html']");
+function fillViewer(frameSelector, linkSelector) {
+  const look = async () => {
+    const frame = document.querySelector(frameSelector), link = document.querySelector(linkSelector);
+    if (!frame || !link || frame.dataset.source === link.href) return;
+    const source = (frame.dataset.source = link.href);
+    const answer = await fetch(source);
+    if (frame.dataset.source !== source) return; // another one by now
+    if (answer.ok) frame.srcdoc = await answer.text();
+    else delete frame.dataset.source; // tried again when something changes
+  };
+  const changes = { childList: true, subtree: true, attributes: true, attributeFilter: ["href"] };
+  new MutationObserver(look).observe(document.body, changes);
+  look();
+}
