@@ -498,6 +498,22 @@ def bench_pipeline(
     print_table(stage_table(clip, options))
 
 
+@bench.command("ui")
+def bench_ui(
+    clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),
+    people: Annotated[int, typer.Option(min=1, help="Who send it at the same time.")] = 20,
+    uploads: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of files to send one by one.")
+    ] = None,
+) -> None:
+    """Time the web app (extra ui): start-up, the page while a job runs, many people at once."""
+    if find_spec("gradio") is None:
+        raise typer.BadParameter("the web app needs the package gradio: in the checkout, pip install -e '.[ui]'")
+    from app.bench.web import time_ui
+
+    print_table(time_ui(clip, people, uploads))
+
+
 @bench.command("batch")
 def bench_batch(
     clip: Annotated[Path, typer.Argument(help="Video.")] = Path("assets/walk_wave.mp4"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import butter, sosfiltfilt
 
 ORDER = 2  # doubled by the second run; with it, what gait laboratories call a zero-lag fourth-order filter
 # Two runs weaken the cut-off frequency twice; a filter with a cut-off higher by this makes it 3 dB together.
@@ -23,6 +22,8 @@ def low_pass(values: np.ndarray, timestamps_s: np.ndarray, cutoff_hz: float) -> 
         timestamps_s: (T,) seconds, increasing.
         cutoff_hz: Must lie below half the frame rate, which has nothing above; if not, nothing is changed.
     """
+    from scipy.signal import butter, sosfiltfilt  # takes a second, which the web app's first page would wait for
+
     count = len(values)
     if count < 4 or not is_smoothable(timestamps_s, cutoff_hz):
         return values

@@ -150,9 +150,9 @@ def launch(settings: ServerOptions, host: str, port: int | None, auth: str | Non
         served = stack.enter_context(tempfile.TemporaryDirectory(prefix="posemamba-web-"))
         os.environ["GRADIO_TEMP_DIR"] = served
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
-        service = stack.enter_context(Service(settings))
-        import gradio as gr
+        import gradio as gr  # before the worker starts, so that it has all cores: people wait for the page first
 
+        service = stack.enter_context(Service(settings))
         from app.viewer import host_script
 
         link = (
