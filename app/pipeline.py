@@ -57,11 +57,9 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     reader = VideoReader(path)
     lifter, detector = ready_models(options)
     clock = Clock()
-    footage = Footage()
-    frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
-    people = list(footage.note(detector(frames)))
+    _, found, footage = watch_people(reader, detector, options, progress)
     info = reader.info
-    tracks = select_people(track_people(people, footage, info, options), options.people)
+    tracks = select_people(found, options.people)
     clock.lap("2D")
     poses = lift_tracks(lifter, tracks, info, options, progress)
     poses = [with_root(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
@@ -87,6 +85,16 @@ def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
 def ready_detector(name: str, device: str, weights: tuple[str, ...] = (), detect_every: int = 1) -> Detector:
     """Return a loaded detector, the same one for every clip of a batch."""
     return load_detector(name, weights, device, detect_every)
+
+
+def watch_people(
+    reader: VideoReader, detector: Detector, options: Options, progress: Progress = silent
+) -> tuple[list[People], list[Track], Footage]:
+    """Read a video to its end; return what the detector sees in every frame, everybody's track, and the footage."""
+    footage = Footage()
+    frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
+    people = list(footage.note(detector(frames)))
+    return people, track_people(people, footage, reader.info, options), footage
 
 
 def track_people(people: list[People], footage: Footage, info: VideoInfo, options: Options) -> list[Track]:

@@ -10,17 +10,16 @@ import numpy as np
 from rich.table import Table
 
 from app.options import Options
-from app.pipeline import ready_detector, track_people
+from app.pipeline import ready_detector, watch_people
 from app.video import VideoReader
 from detectors.association import NEVER, assign
 from detectors.body import box_iou
-from detectors.footage import Footage
 from detectors.people import People, Track
-from detectors.prefetch import prefetch
 from lifter.skeletons import COCO17
 from lifter.training.motion import read_npz
 
 MIN_IOU = 0.5  # a box that overlaps a true one by less is no find
+MAX_DISTANCE = 0.5  # between a track and the person it is [longer side of the person's true box]
 PCK = (0.1, 0.05)  # distances that count as right [longer side of the person's true box]
 PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 LIMBS = [j for j, name in enumerate(COCO17.names) if name.rpartition("_")[2] in PARTS]
@@ -76,23 +75,23 @@ def watch(clip: Path, truth: Path, options: Options) -> Watched:
     """
     arrays = read_npz(truth, ("coco_px", "coco_visible", "bbox", "fps"))
     detector = ready_detector(options.detector, "cpu", options.detector_weights, options.detect_every)
-    footage, reader = Footage(), VideoReader(clip)
-    people = list(footage.note(detector(footage.watch(prefetch(reader)))))
+    reader = VideoReader(clip)
+    people, tracks, _ = watch_people(reader, detector, options)
     if len(people) != len(arrays["coco_px"]):
         raise ValueError(
             f"{truth} has {len(arrays['coco_px'])} frames, {clip} has {len(people)}; expected the same clip"
         )
     return Watched(
         clip, arrays["bbox"] - 0.5, arrays["coco_px"] - 0.5, ~arrays["coco_visible"], float(arrays["fps"]), people,
-        track_people(people, footage, reader.info, options),
+        tracks,
     )  # fmt: skip
 
 
 def found(watched: Watched) -> list[Found]:
     """Return one entry per true person.
 
-    Detections belong to the people whose boxes they overlap most, one each. A track is, in every frame in which it was
-    observed, whoever its keypoints are nearest to, if that is nearer than half the person's size.
+    Detections belong to the people whose boxes they overlap most, one each. A track can be, in every frame in which it
+    was observed, whoever its keypoints are within ``MAX_DISTANCE`` of.
     """
     size = np.maximum(watched.boxes[..., 2:] - watched.boxes[..., :2], 0)  # (F, P, 2)
     is_there, length = size.prod(-1) > 0, size.max(-1)
@@ -118,16 +117,30 @@ def found(watched: Watched) -> list[Found]:
 
 
 def _holders(watched: Watched, length: np.ndarray, is_there: np.ndarray) -> list[list[int]]:
-    """Return for every person the ids of the tracks that are this person, frame after frame."""
-    holders: list[list[tuple[int, int]]] = [[] for _ in range(is_there.shape[1])]
-    for track in watched.tracks:
-        for t, keypoints in zip(track.frames[track.observed], track.keypoints[track.observed], strict=True):
-            distance = np.linalg.norm(keypoints - watched.keypoints[t], axis=-1)[:, LIMBS].mean(1)  # (P,)
-            distance = np.where(is_there[t], distance, np.inf)
-            person = int(distance.argmin())
-            if distance[person] < length[t, person] / 2:
-                holders[person].append((int(t), track.person_id))
-    return [[person_id for _, person_id in sorted(rows)] for rows in holders]
+    """Return for every person the ids of the tracks that are this person, frame after frame.
+
+    A track goes on as whoever it was while it is near enough; the others are assigned, the nearest together. Source:
+    CLEAR MOT, Bernardin and Stiefelhagen 2008.
+    """
+    count = is_there.shape[1]
+    ids = [track.person_id for track in watched.tracks]
+    cost = np.full((len(watched.people), count, len(ids)), NEVER)  # [person sizes]
+    for n, track in enumerate(watched.tracks):
+        frames = track.frames[track.observed]
+        distance = np.linalg.norm(track.keypoints[track.observed][:, None] - watched.keypoints[frames], axis=-1)
+        sizes = distance[..., LIMBS].mean(-1) / np.maximum(length[frames], 1)  # (T, P)
+        cost[frames, :, n] = np.where(is_there[frames] & (sizes < MAX_DISTANCE), sizes, NEVER)
+    holders: list[list[int]] = [[] for _ in range(count)]
+    now: dict[int, int] = {}  # person: track
+    for frame in cost:
+        kept = {person: n for person, n in now.items() if frame[person, n] < NEVER}
+        open_cost = frame.copy()
+        open_cost[list(kept)], open_cost[:, list(kept.values())] = NEVER, NEVER
+        pairs = kept | dict(assign(open_cost))
+        now = {person: n for person, n in now.items() if n not in pairs.values()} | pairs
+        for person, n in pairs.items():
+            holders[person].append(ids[n])
+    return holders
 
 
 def table(clips: Sequence[Watched]) -> Table:

@@ -129,6 +129,15 @@ def test_a_person_who_goes_on_as_somebody_else_is_a_switch():
         assert (row.box_recall, row.switches) == (1, 1)
 
 
+def test_whom_another_comes_close_to_stays_the_same():
+    truth = two_people(6)
+    truth[:, 1] -= (190, 0)  # 60 px from the other one
+    seen = truth.copy()
+    seen[3, 0] += (40, 0)  # nearer to the other one, for a moment
+    for row in recall.found(watched_as(truth, seen, [[0] * 6, [1] * 6])):
+        assert (len(row.ids), row.switches) == (1, 0)
+
+
 def test_frames_without_the_person_do_not_count():
     truth = two_people(4)
     watched = watched_as(truth, truth, [[0] * 4, [1] * 4])
