@@ -60,9 +60,10 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
 def downloads(files: dict[str, Path]) -> list[str]:
     """Return the paths of a job's results, the numbers first."""
 
-    def place(name: str) -> tuple[bool, int, str]:
+    def place(name: str) -> tuple[int, str]:
         suffix = name.rpartition(".")[2]
-        return name != "pose.json", DOWNLOADS.index(suffix) if suffix in DOWNLOADS else len(DOWNLOADS), name
+        is_extra = suffix not in DOWNLOADS or name == "pose.coco.json"
+        return len(DOWNLOADS) if is_extra else DOWNLOADS.index(suffix), name
 
     return [str(files[name]) for name in sorted(files, key=place)]
 

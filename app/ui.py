@@ -21,6 +21,7 @@ from app.service import Service
 SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "walk_wave.mp4"
 SERVED_S = 3600  # files that a page may still load are kept this long
 MAX_VISITORS = 200  # who wait or watch at the same time
+FONTS = ["system-ui", "sans-serif"]  # nothing to be loaded
 STYLE = """
 .gradio-container { width: 100%; max-width: 1280px !important; margin: auto }
 .pm-head h1 { font-size: 1.6rem; margin: .2rem 0 }
@@ -35,6 +36,7 @@ STYLE = """
 .pm-report th, .pm-report td { text-align: left; padding: .3rem .5rem; border: 0 !important }
 .pm-report tbody tr { border-top: 1px solid var(--border-color-primary) !important }
 .pm-report ul { margin: .3rem 0 .3rem 1.2rem; list-style: disc }
+#video video { max-height: 300px }
 .pm-viewer { height: 700px }
 #downloads [aria-label="Remove this file"], [aria-label="Trim video to selection"] { display: none }
 @media (max-width: 640px) { .pm-viewer { height: 560px } .pm-report { overflow-x: auto } }
@@ -53,11 +55,11 @@ def build_ui(service: Service) -> Any:
         job = gr.State(None)
         with gr.Row():
             with gr.Column(min_width=320):
-                video = gr.Video(label="Your video", sources=["upload", "webcam"], include_audio=True, height=320)
+                video = gr.Video(label="Your video", sources=["upload", "webcam"], include_audio=True, elem_id="video")
                 with gr.Row():
                     start = gr.Button("Make it 3D", variant="primary", elem_id="start")
                     cancel = gr.Button("Cancel", variant="stop", visible=False, elem_id="cancel")
-                    sample = gr.Button("Take the sample clip", elem_id="sample")
+                    sample = gr.Button("Take the sample", elem_id="sample")
             with gr.Column(min_width=320):
                 with gr.Accordion("Options", open=False):
                     settings = controls(gr)
@@ -75,7 +77,7 @@ def build_ui(service: Service) -> Any:
 
         def run(path: str | None, *chosen: Any) -> Iterator[dict[Any, Any]]:
             if path is None:
-                yield {news: fragments.notice("there is no video yet; drop one, record one or take the sample clip")}
+                yield {news: fragments.notice("there is no video yet; drop one, record one or take the sample")}
                 return
             yield {news: fragments.hint("Looking at the file ..."), results: gr.Row(visible=False),
                    start: gr.Button(interactive=False)}  # fmt: skip
@@ -162,7 +164,7 @@ def launch(settings: ServerOptions, host: str, port: int | None, auth: str | Non
         build_ui(service).queue(max_size=MAX_VISITORS, default_concurrency_limit=None).launch(
             server_name=host, server_port=port, auth=_pair(auth), inbrowser=is_open, show_error=True, share=False,
             max_threads=MAX_VISITORS, max_file_size=settings.limits.max_bytes, ssr_mode=False, quiet=True,
-            allowed_paths=[str(SAMPLE)], theme=gr.themes.Soft(), css=STYLE, head=link, footer_links=["api"],
+            allowed_paths=[str(SAMPLE)], theme=gr.themes.Soft(font=FONTS), css=STYLE, head=link, footer_links=["api"],
         )  # fmt: skip
 
 
