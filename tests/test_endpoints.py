@@ -6,6 +6,8 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -171,3 +173,11 @@ def test_visitors_without_the_password_see_nothing_and_large_files_get_a_sentenc
         (tmp_path / "large.mp4").write_bytes(os.urandom(1_100_000))
         with pytest.raises(Exception, match=r"size|large|1 MB"):
             anna.predict(path=gradio_client.handle_file(tmp_path / "large.mp4"), api_name="/estimate")
+
+
+def test_the_benchmark_measures_a_server_of_its_own(root, brief_clips, tmp_path):
+    (tmp_path / "notes.mp4").write_text("this is no video")
+    command = [sys.executable, "-m", "app", "bench", "ui", brief_clips[0], "--people", "2", "--uploads", tmp_path]
+    said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    for row in ("command to first whole page", "page while it ran", "2 people at once", "notes.mp4"):
+        assert row in said
