@@ -28,6 +28,12 @@ bench-gpu: $(VENV)/test.stamp
 	$(BIN)/posemamba bench lifter --device cuda
 	$(BIN)/pytest -m requires_cuda
 
+# What a Hugging Face Space installs: our own dependencies, pinned as in constraints.txt. Not theirs: Spaces adds
+# gradio[oauth,mcp] in the same command, whose bounds on them are narrower.
+requirements.txt: pyproject.toml constraints.txt $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --no-deps --no-annotate --python-version 3.12 --extra mediapipe --extra ui \
+	  --constraint constraints.txt --custom-compile-command 'make requirements.txt' pyproject.toml -o $@
+
 clean:
 	rm -rf $(VENV) out build *.egg-info lifter/scan/*.so
 
