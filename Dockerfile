@@ -15,7 +15,7 @@ ENV PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /srv/pose3d
-RUN python -m venv /srv/uv && /srv/uv/bin/pip install --quiet uv==0.13.8 && python -m venv --without-pip .venv
+RUN python3 -m pip install --quiet --target /srv/uv uv==0.13.8 && python3 -m venv --without-pip .venv
 ENV VIRTUAL_ENV=/srv/pose3d/.venv
 COPY pyproject.toml constraints.txt ./
 # The environment is a layer of its own: code changes do not download it again. OpenCV without windows, at the same version:

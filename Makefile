@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo ui test lint bench bench-gpu clean
+.PHONY: demo ui test image-test bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -17,7 +17,12 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy app detectors lifter
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The steps of the Dockerfile and the server they make, without Docker. Linux.
+image-test: $(VENV)/test.stamp
+	$(BIN)/python tests/image.py
 
 bench: $(VENV)/run.stamp
 	$(BIN)/posemamba bench lifter
