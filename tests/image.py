@@ -246,6 +246,10 @@ def main() -> None:
     if given.visit:
         visit(*json.loads(given.visit))
         return
+    allowed = ["unshare", "--map-root-user", "--mount", "--net", "true"]
+    if not shutil.which("unshare") or subprocess.run(allowed, check=False).returncode:
+        say("skipped: this machine has or allows no private mount and network namespaces (unshare)")
+        return
     with tempfile.TemporaryDirectory(prefix="image-") as folder:
         serve(build(Path(folder), {"TORCH": "cuda"} | dict(word.split("=", 1) for word in given.arguments)))
 
