@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo ui test lint bench bench-gpu clean
+.PHONY: demo ui test image-test bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -17,7 +17,12 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy app detectors lifter
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest -n 2 --dist loadfile
+
+# The steps of the Dockerfile and the server they make, without Docker. Linux.
+image-test: $(VENV)/test.stamp
+	$(BIN)/python tests/image.py
 
 bench: $(VENV)/run.stamp
 	$(BIN)/posemamba bench lifter
@@ -27,6 +32,12 @@ bench: $(VENV)/run.stamp
 bench-gpu: $(VENV)/test.stamp
 	$(BIN)/posemamba bench lifter --device cuda
 	$(BIN)/pytest -m requires_cuda
+
+# What a Hugging Face Space installs: our own dependencies, pinned as in constraints.txt. Not theirs: Spaces adds
+# gradio[oauth,mcp] in the same command, whose bounds on them are narrower.
+requirements.txt: pyproject.toml constraints.txt $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --no-deps --no-annotate --python-version 3.12 --extra mediapipe --extra ui \
+	  --constraint constraints.txt --custom-compile-command 'make requirements.txt' pyproject.toml -o $@
 
 clean:
 	rm -rf $(VENV) out build *.egg-info lifter/scan/*.so

@@ -175,8 +175,12 @@ def usable_options(**settings: Any) -> Options:
 
 @cli.command()
 def ui(
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: reachable by others.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="Default: the first free one from 7860.")] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0: reachable by others.", envvar="GRADIO_SERVER_NAME")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(help="Default: the first free one from 7860.", envvar="GRADIO_SERVER_PORT")
+    ] = None,
     auth: Annotated[str | None, typer.Option(help="NAME:PASSWORD that visitors need.", envvar="POSEMAMBA_AUTH")] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that analyse; default one per GPU, or one for the CPU.")
