@@ -3,6 +3,8 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep instead of spinning
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: their threads would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import importlib.util
 import signal
@@ -28,7 +30,7 @@ from lifter.training.data import coco17_from_h36m17
 from lifter.training.train import save_weights
 from tests.batches import Command
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("suite")
 

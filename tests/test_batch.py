@@ -443,7 +443,7 @@ def kill_again_and_again(command, clips: Path, out: Path, kills: int, seed: int,
 
 
 def test_killed_at_random_moments_it_goes_on_where_it_stopped(command, short_clips, tmp_path, undisturbed):
-    kill_again_and_again(command, short_clips, tmp_path / "out", 3, 0, undisturbed)
+    kill_again_and_again(command, short_clips, tmp_path / "out", 2, 0, undisturbed)
 
 
 @pytest.mark.slow

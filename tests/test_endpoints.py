@@ -175,6 +175,7 @@ def test_visitors_without_the_password_see_nothing_and_large_files_get_a_sentenc
             anna.predict(path=gradio_client.handle_file(tmp_path / "large.mp4"), api_name="/estimate")
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_a_server_of_its_own(root, brief_clips, tmp_path):
     (tmp_path / "notes.mp4").write_text("this is no video")
     command = [sys.executable, "-m", "app", "bench", "ui", brief_clips[0], "--people", "2", "--uploads", tmp_path]

@@ -820,11 +820,11 @@ def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
 
 def test_ablations_fill_their_table(library, tmp_path):
     names = ["as shipped", "AdamW only"]
-    for _ in range(2):  # a second run replaces the rows of the first
-        ablation.ablate(library, library, TINY_NET, tmp_path / "table.csv", minutes=1e-4, device="cpu", names=names)
+    for run in (names, names[:1]):  # a second run replaces the row of the first
+        ablation.ablate(library, library, TINY_NET, tmp_path / "table.csv", minutes=1e-4, device="cpu", names=run)
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == names
+    assert sorted(row["name"] for row in rows) == sorted(names)
     assert all(math.isfinite(float(row["noisy_p2"])) for row in rows)
 
 
