@@ -173,6 +173,12 @@ def usable_options(**settings: Any) -> Options:
         raise typer.BadParameter(str(error)) from error
 
 
+def require_gradio() -> None:
+    """Say what to install where the web app cannot run."""
+    if find_spec("gradio") is None:
+        raise typer.BadParameter("the web app needs the package gradio: in the checkout, pip install -e '.[ui]'")
+
+
 @cli.command()
 def ui(
     host: Annotated[
@@ -194,8 +200,7 @@ def ui(
     device: Device = DEFAULTS.device,
 ) -> None:
     """Open the web app: upload a video, watch it become 3D, take the numbers home (extra ui)."""
-    if find_spec("gradio") is None:
-        raise typer.BadParameter("the web app needs the package gradio: in the checkout, pip install -e '.[ui]'")
+    require_gradio()
     limits = dataclasses.replace(SERVER.limits, max_duration_s=60 * max_minutes, max_bytes=max_megabytes * 10**6)
     settings = dataclasses.replace(SERVER, limits=limits, device=device, num_workers=workers, keep_s=60 * keep_minutes)
     from app.ui import launch
@@ -511,8 +516,7 @@ def bench_ui(
     ] = None,
 ) -> None:
     """Time the web app (extra ui): start-up, the page while a job runs, many people at once."""
-    if find_spec("gradio") is None:
-        raise typer.BadParameter("the web app needs the package gradio: in the checkout, pip install -e '.[ui]'")
+    require_gradio()
     from app.bench.web import time_ui
 
     print_table(time_ui(clip, people, uploads))

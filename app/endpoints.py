@@ -37,7 +37,7 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
             *_, last = service.watch(job_id)
             if last.state != DONE:
                 raise gr.Error(last.error or "the job was cancelled", print_exception=False)
-            return last.record or {}, downloads(service.files(job_id))
+            return last.record or {}, in_order(service.files(job_id))
         except REFUSALS as error:
             raise gr.Error(said(error), print_exception=False) from error
 
@@ -57,7 +57,7 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
     gr.api(models, api_name="models", api_description="What can be chosen, and what it lacks.", queue=False)
 
 
-def downloads(files: dict[str, Path]) -> list[str]:
+def in_order(files: dict[str, Path]) -> list[str]:
     """Return the paths of a job's results, the numbers first."""
 
     def place(name: str) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from app import fragments
 from app.controls import controls, options_of
-from app.endpoints import REFUSALS, add_endpoints, downloads, said
+from app.endpoints import REFUSALS, add_endpoints, in_order, said
 from app.jobs import CANCELLED, DONE, FAILED
 from app.options import ServerOptions
 from app.service import Service
@@ -121,7 +121,7 @@ def _result(service: Service, job_id: str, record: dict[str, Any]) -> dict[str, 
         "overlay": str(files["overlay.mp4"]) if "overlay.mp4" in files else None,
         "viewer": embedded() if document["people"] else "",
         "report": fragments.report(document, record),
-        "files": downloads(files),
+        "files": in_order(files),
     }
 
 
