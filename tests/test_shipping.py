@@ -1,6 +1,6 @@
 """The Docker image and the Hugging Face Space: what can be said of both without an engine and without a network.
 
-``python tests/image.py`` runs the steps of the Dockerfile and serves the result; a part of ``.ci/run``.
+``make image-test`` runs the steps of the Dockerfile and serves the result.
 """
 
 import json
