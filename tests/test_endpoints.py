@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from app.bench.web import megabytes
 from app.controls import options_of
 from app.options import FORMATS, Options
 from tests.bad_media import NAMES, clip, write
-from tests.web import megabytes, serving
+from tests.web import serving
 
 gradio_client = pytest.importorskip("gradio_client", reason="the ui extra is not installed")
 pytest.importorskip("mediapipe", reason="needs the mediapipe extra")

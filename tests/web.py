@@ -58,9 +58,3 @@ def descendants(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
     return children + [far for child in children for far in descendants(child)]
-
-
-def megabytes(pid: int) -> int:
-    """Return the memory of a process and of all it started."""
-    pids = (pid, *descendants(pid))
-    return sum(int(Path(f"/proc/{each}/status").read_text().split("VmRSS:")[1].split()[0]) for each in pids) // 1024

@@ -9,11 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,8 @@ def time_ui(clip: Path, people: int, uploads: Path | None) -> Table:
         uploads: Folder whose files are sent one by one; None for no such row.
 
     Raises:
-        RuntimeError: The web app does not start, or a job failed.
+        RuntimeError: The web app does not start.
+        gradio_client.exceptions.AppError: A job failed; its sentence says why.
     """
     table = Table(title=f"web app, {clip.name}; {machine()}")
     table.add_column("what")
@@ -52,11 +52,11 @@ def time_ui(clip: Path, people: int, uploads: Path | None) -> Table:
                 f"page while it ran, {len(waits)} loads",
                 f"median {1e3 * statistics.median(waits):.0f} ms, worst {1e3 * max(waits):.0f} ms",
             )
-            before = _megabytes(pid)
+            before = megabytes(pid)
             with ThreadPoolExecutor(people) as crowd:
                 took = wall_clock(lambda: list(crowd.map(lambda _: _estimate(address, clip), range(people))))
             table.add_row(f"{people} people at once, all jobs done", f"{took:.1f} s")
-            table.add_row("memory of all processes, before and after them", f"{before} MB, {_megabytes(pid)} MB")
+            table.add_row("memory of all processes, before and after them", f"{before} MB, {megabytes(pid)} MB")
             if uploads is not None:
                 files = [path for path in sorted(uploads.iterdir()) if path.is_file()]
                 answers = [wall_clock(lambda path=path: _refused(address, path)) for path in files]  # type: ignore[misc]
@@ -121,18 +121,18 @@ def _refused(address: str, path: Path) -> None:
 
 def _while_running(address: str, clip: Path) -> tuple[list[float], float]:
     """Return how long every load of the page took while a job ran, and how long that took."""
-    job = threading.Thread(target=_estimate, args=(address, clip))
     began = time.perf_counter()
-    job.start()
     waits = []
-    while job.is_alive():
-        waits.append(wall_clock(lambda: _load(address)))
-        job.join(POLL_S)
+    with ThreadPoolExecutor(1) as visitor:
+        job = visitor.submit(_estimate, address, clip)
+        while not wait([job], POLL_S).done:
+            waits.append(wall_clock(lambda: _load(address)))
+        job.result()  # or its failure
     return waits, time.perf_counter() - began
 
 
-def _megabytes(pid: int) -> int:
-    """Return the memory of a process and of all it started (Linux only, else 0)."""
+def megabytes(pid: int) -> int:
+    """Return the resident memory in MiB of a process and of all it started; 0 where there is no /proc."""
     task = Path(f"/proc/{pid}/task/{pid}/children")
     if not task.exists():
         return 0
@@ -140,4 +140,4 @@ def _megabytes(pid: int) -> int:
         int(child) for each in Path(f"/proc/{pid}/task").iterdir() for child in (each / "children").read_text().split()
     ]
     own = int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
-    return own + sum(map(_megabytes, children))
+    return own + sum(map(megabytes, children))
