@@ -36,6 +36,7 @@ VALIDATE_EVERY_S = 240.0
 # Steps whose windows are made at once: on a GPU making few takes as long as making many.
 STEPS_AHEAD = {"cpu": 1, "cuda": 8}
 PRETRAINING = 0.15  # of the budget, for networks with a part that is trained first and then kept
+LAYER_SCALE = 0.1  # at the start
 BLOCK = re.compile(r"(blocks|layers)\.\d+\.")
 DECAY = re.compile(r"A_(b_)?logs?$")
 
@@ -127,6 +128,8 @@ def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None
     for name, parameter in model.named_parameters():
         if name.endswith("patial_pos_embed") or name == "pos_embed":  # all joints alike would stay alike for long
             nn.init.normal_(parameter, std=0.02)
+        if ".layer_scale_" in name:  # the published 1e-5 keeps blocks shut for long
+            nn.init.constant_(parameter, LAYER_SCALE)
         if DECAY.search(name) and not schedule.decays_learn:
             parameter.requires_grad_(False)
     if start is not None:
