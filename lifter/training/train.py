@@ -32,7 +32,7 @@ from lifter.training.schedules import Schedule, Stage
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
 SAVE_EVERY_S = 20.0  # a run killed at any moment loses no more
-VALIDATE_EVERY_S = 240.0
+VALIDATE_EVERY_S = 600.0  # scoring takes a minute of one core
 # Steps whose windows are made at once: on a GPU making few takes as long as making many.
 STEPS_AHEAD = {"cpu": 1, "cuda": 8}
 PRETRAINING = 0.15  # of the budget, for networks with a part that is trained first and then kept
