@@ -16,7 +16,8 @@ from typing import Any
 from torch import Tensor
 
 from app.curves import draw_curves
-from lifter import create_model
+from app.steadiness import DETECTOR_LIKE, assess_steadiness, long_clips
+from lifter import create_model, load_lifter
 from lifter.checkpoints import read_weights, sha256_of
 from lifter.devices import resolve_device
 from lifter.lift import build_for
@@ -74,8 +75,11 @@ def train_lifter(
         command=shlex.join(["posemamba", *sys.argv[1:]]),
         report=report_and_draw,
     )
-    (out / "manifest.toml").write_text(manifest_entry(lifter, out / "weights.safetensors"))
-    report(f"{out / 'weights.safetensors'}: " + ", ".join(f"{name} {value:.1f} mm" for name, value in errors.items()))
+    weights = out / "weights.safetensors"
+    clips = long_clips(held_out)
+    steadiness = assess_steadiness(load_lifter(str(weights)), clips, DETECTOR_LIKE) if clips else {}
+    (out / "manifest.toml").write_text(manifest_entry(lifter, weights, steadiness.get("jitter_ratio")))
+    report(f"{weights}: " + ", ".join(f"{name} {value:.1f} mm" for name, value in errors.items()))
 
 
 def ablate_recipe(
@@ -104,8 +108,11 @@ def starting_weights(path: Path, lifter: str) -> tuple[dict[str, Tensor], dict[s
     return weights.tensors, {"sha256": weights.sha256, **json.loads(weights.metadata.get("training", "{}"))}
 
 
-def manifest_entry(lifter: str, weights: Path) -> str:
-    """Return the lines of ``checkpoints/manifest.toml`` for a weights file that ``posemamba train`` wrote."""
+def manifest_entry(lifter: str, weights: Path, jitter: float | None) -> str:
+    """Return the lines of ``checkpoints/manifest.toml`` for a weights file that ``posemamba train`` wrote.
+
+    ``jitter`` is that over the truth's in whole held-out clips with detector-like 2D, None where there are no clips.
+    """
     training = json.loads(read_weights(weights).metadata["training"])
     runs = [training]
     while runs[0].get("start"):
@@ -126,6 +133,7 @@ def manifest_entry(lifter: str, weights: Path) -> str:
         f"training_minutes = {sum(run.get('training_minutes', 0) for run in runs):.1f}",
         f"steps = {sum(run.get('steps', 0) for run in runs)}",
         f'motion_sha256 = "{training["motion_sha256"]}"',
+        *([] if jitter is None else [f"jitter_over_truth = {jitter:.2f}"]),
         "",
         f"[{lifter}.validation_mm]",
         *(f"{name} = {value}" for name, value in training["validation_mm"].items()),

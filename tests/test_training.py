@@ -809,13 +809,26 @@ def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
     start, origin = app.train.starting_weights(trained[0] / "weights.safetensors", "posemamba-width16-depth2")
     train.train(library, library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
                 start_provenance=origin, command="second", clock=ticking())  # fmt: skip
-    text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors")
+    text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors", 0.8349)
     entry = checkpoints.tomllib.loads(text)["tiny"]
     assert entry["commands"] == [origin["command"], "second"]
     assert entry["sha256"] == checkpoints.sha256_of(tmp_path / "weights.safetensors")
     assert entry["motion_sha256"] == motion.fingerprint(library)
     assert set(entry["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
     assert entry["steps"] > 100  # both runs
+    assert entry["jitter_over_truth"] == 0.83
+
+
+def test_matrices_are_stored_in_half_and_decays_exactly(trained):
+    state = torch.load(trained[0] / "state.pt", weights_only=True)["ema"]
+    stored = checkpoints.read_weights(trained[0] / "weights.safetensors").tensors
+    assert stored.keys() == state.keys()
+    halves = {name for name, value in stored.items() if value.dtype == torch.float16}
+    assert sum(state[name].numel() for name in halves) > 0.5 * sum(value.numel() for value in state.values())
+    for name, value in state.items():
+        torch.testing.assert_close(stored[name].float(), value, rtol=2**-11 if name in halves else 0, atol=1e-7)
+    decays = [name for name in state if train.DECAY.search(name)]
+    assert decays and not halves & set(decays)
 
 
 def test_ablations_fill_their_table(library, tmp_path):
