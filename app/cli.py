@@ -363,6 +363,12 @@ def evaluate(
     ] = None,
     truth: Annotated[Path | None, typer.Option(help="Ground truth .gt.npz of the only clip, if elsewhere.")] = None,
     motion: Annotated[Path | None, typer.Option(help="Folder with mocap: scores its held-out subjects.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --motion: another lifter, name or weights file, for one table of all; repeat.", metavar="LIFTER"
+        ),
+    ] = None,
     h36m: Annotated[
         Path | None, typer.Option(help="Human3.6M: h36m_sh_conf_cam_source_final.pkl or its folder.")
     ] = None,
@@ -392,6 +398,8 @@ def evaluate(
         raise typer.BadParameter("--truth belongs to exactly one clip; several clips have theirs beside them")
     if not clips and motion is None and h36m is None and mpi_inf_3dhp is None and stills is None:
         raise typer.BadParameter("nothing to score; give clips, --motion, --stills, --h36m or --mpi-inf-3dhp")
+    if compare and motion is None:
+        raise typer.BadParameter("--compare is for held-out mocap; give --motion DIR")
     if (detector_errors or placement) and not clips:
         raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some, or use --stills")
     options = usable_options(
@@ -403,8 +411,9 @@ def evaluate(
 
     done = []
     request = Request(
-        tuple(clips or ()), truth, motion, h36m, mpi_inf_3dhp, published_scale, detector_errors, stills, placement
-    )
+        tuple(clips or ()), truth, motion, tuple(compare or ()), h36m, mpi_inf_3dhp, published_scale,
+        has_detector_errors=detector_errors, stills=stills, has_placement=placement,
+    )  # fmt: skip
     for evaluation in evaluations(request, options, show_progress):
         for table in evaluation.tables:
             print_table(table)

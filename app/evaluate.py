@@ -16,6 +16,7 @@ from app.options import Options
 from app.pipeline import Progress, estimate, lift_tracks, ready_detector, ready_lifter, silent
 from app.placement_errors import placement_tables
 from app.results import PoseResult
+from app.side_by_side import side_by_side
 from app.steadiness import DETECTOR_LIKE, EXACT, assess_steadiness, certain_track, long_clips
 from app.video import VideoReader
 from lifter import metrics
@@ -43,6 +44,7 @@ class Request:
         clips: Videos with ground truth.
         truth: Ground truth of the only clip; None looks for ``<stem>.gt.npz`` beside every clip.
         motion: Folder with mocap.
+        compared: Lifters to score on it in one table, with that of the options.
         h36m: Human3.6M pickle, or its folder.
         mpi_inf_3dhp: MPI-INF-3DHP test npz.
         use_published_scale: See ``lifter.benchmarks.mpi_inf_3dhp.score_3dhp``.
@@ -54,6 +56,7 @@ class Request:
     clips: tuple[Path, ...] = ()
     truth: Path | None = None
     motion: Path | None = None
+    compared: tuple[str, ...] = ()
     h36m: Path | None = None
     mpi_inf_3dhp: Path | None = None
     use_published_scale: bool = False
@@ -91,8 +94,11 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
     if request.motion is not None:
         yield Evaluation(
             "Held-out motion capture",
-            command("--motion", request.motion),
-            evaluate_motion(request.motion, options, progress),
+            command("--motion", request.motion, *(text for name in request.compared for text in ("--compare", name))),
+            [
+                *evaluate_motion(request.motion, options, progress),
+                *side_by_side(request.motion, request.compared, options, progress),
+            ],
         )
     if request.clips:
         truth = () if request.truth is None else ("--truth", request.truth)

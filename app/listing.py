@@ -41,16 +41,17 @@ def weights() -> Table:
     table = Table(
         title="Weights of lifters",
         caption="validation: held-out subjects of our mocap, detector-like 2D, P1 after one scale per window, P2 after "
-        "Procrustes; as published: Human3.6M by the authors, stacked-hourglass 2D, never measured here - other people, "
-        "other joints, other 2D: the two columns do not compare",
+        "Procrustes; jitter: acceleration over the truth's; as published: Human3.6M by the authors, stacked-hourglass "
+        "2D, never measured here - other people, other joints, other 2D: the columns do not compare",
     )
-    for column in ("name", "weights", "validation mm (P1 / P2)", "licence", "as published mm (P1 / P2)"):
+    for column in ("name", "weights", "trained for", "validation mm (P1 / P2)", "jitter", "licence",
+                   "as published mm (P1 / P2)"):  # fmt: skip
         table.add_column(column)
     for name, spec in LIFTERS.items():
         entry = entries.get(name)
         table.add_row(
-            name, "included" if entry else "bring your own", validation(entry), entry["licence"] if entry else "-",
-            spec.published or "-",
+            name, "included" if entry else "bring your own", f"{entry['training_minutes']:.0f} min" if entry else "-",
+            validation(entry), jitter(entry), entry["licence"] if entry else "-", spec.published or "-",
         )  # fmt: skip
     return table
 
@@ -59,6 +60,11 @@ def validation(entry: dict[str, Any] | None) -> str:
     """Return the errors that a manifest entry names, "-" where there is none."""
     scores = (entry or {}).get("validation_mm", {})
     return f"{scores['noisy_p1']} / {scores['noisy_p2']}" if {"noisy_p1", "noisy_p2"} <= scores.keys() else "-"
+
+
+def jitter(entry: dict[str, Any] | None) -> str:
+    """Return the jitter over the truth's that a manifest entry names, "-" where there is none."""
+    return str((entry or {}).get("jitter_over_truth", "-"))
 
 
 def num_parameters(name: str) -> int:

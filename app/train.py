@@ -18,7 +18,7 @@ from torch import Tensor
 from app.curves import draw_curves
 from app.steadiness import DETECTOR_LIKE, assess_steadiness, long_clips
 from lifter import create_model, load_lifter
-from lifter.checkpoints import read_weights, sha256_of
+from lifter.checkpoints import Weights, read_weights, sha256_of
 from lifter.devices import resolve_device
 from lifter.lift import build_for
 from lifter.models import posemamba
@@ -108,15 +108,30 @@ def starting_weights(path: Path, lifter: str) -> tuple[dict[str, Tensor], dict[s
     return weights.tensors, {"sha256": weights.sha256, **json.loads(weights.metadata.get("training", "{}"))}
 
 
+def training_runs(weights: Weights) -> list[dict[str, Any]]:
+    """Return what ``posemamba train`` says of the runs that led to these weights, the first one first; [] if nothing.
+
+    Raises:
+        ValueError: The metadata of the file are not what it writes.
+    """
+    try:
+        runs: list[dict[str, Any]] = []
+        run = json.loads(weights.metadata.get("training", "null"))
+        while run:
+            runs.insert(0, dict(run))
+            run = run.get("start")
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{weights.path} says of its training what 'posemamba train' never writes: {error}") from error
+    return runs
+
+
 def manifest_entry(lifter: str, weights: Path, jitter: float | None) -> str:
     """Return the lines of ``checkpoints/manifest.toml`` for a weights file that ``posemamba train`` wrote.
 
     ``jitter`` is that over the truth's in whole held-out clips with detector-like 2D, None where there are no clips.
     """
-    training = json.loads(read_weights(weights).metadata["training"])
-    runs = [training]
-    while runs[0].get("start"):
-        runs.insert(0, runs[0]["start"])
+    runs = training_runs(read_weights(weights))
+    training = runs[-1]
     said = [run.get("command", []) for run in runs]  # nothing is known of weights from elsewhere
     commands = [command if isinstance(command, list) else [command] for command in said]
     # JSON strings and numbers are TOML as well

@@ -19,6 +19,7 @@ from app.evaluate import Evaluation, evaluate_motion, frames_of, nearest_person,
 from app.options import Options
 from app.report import markdown, write_report
 from app.results import Pose3D, PoseResult
+from app.side_by_side import side_by_side
 from app.steadiness import DETECTOR_LIKE, EXACT, assess_steadiness, long_clips, simulate, video_of
 from detectors.people import Track
 from lifter.lift import Lifter
@@ -213,6 +214,21 @@ def test_motion_is_scored_with_any_weights_file(mocap, weights, request):
     assert list(zip(*(c.cells for c in steady.columns[:3]), strict=True)) == [
         ("validation", "1", "exact"), ("validation", "1", "detector-like"),
     ]  # fmt: skip
+
+
+def test_lifters_are_compared_in_one_table(mocap, tiny_weights, published):
+    options = Options(lifter=str(tiny_weights), device="cpu")
+    (table,) = side_by_side(mocap, [str(published), str(tiny_weights)], options)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert len(rows) == 3
+    assert rows[0] == rows[2] != rows[1]
+    windows, steady = evaluate_motion(mocap, options)
+    assert rows[0][3:5] == tuple(next(iter(column.cells)) for column in windows.columns[2:])
+    assert rows[0][5] == list(steady.columns[4].cells)[1]  # detector-like
+    assert side_by_side(mocap, [], options) == []
+    answer = CliRunner().invoke(cli, ["evaluate", "clip.mp4", "--compare", str(tiny_weights)])
+    assert answer.exit_code == 2
+    assert "give --motion" in answer.output
 
 
 # -------------------------------------------------------------------------------------------------------- report

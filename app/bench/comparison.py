@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import lifter as lifters
 from app.bench.measure import REPEATS, Stopwatch, machine, milliseconds, random_inputs, random_model, rate, ratio
 from app.bench.throughput import modes, runner
-from app.listing import num_parameters, validation
+from app.listing import jitter, num_parameters, validation
 from lifter import checkpoints, scan
 from lifter.macs import macs_per_frame
 
@@ -35,7 +35,7 @@ def table(names: Sequence[str], plain: str, watch: Stopwatch) -> Table:
     frames = FRAMES_AT_ONCE[device.type]
     drawn = Table(title=f"lifters, forward, {frames} frames at once; {machine(device)}")
     for column in ("lifter", "window", "parameters", "M MACs per frame", "ms per frame", "windows/s",
-                   f"x plain scan ({plain})", "validation mm (P1 / P2)"):  # fmt: skip
+                   f"x plain scan ({plain})", "validation mm (P1 / P2)", "jitter"):  # fmt: skip
         drawn.add_column(column, justify="right")
     entries = checkpoints.manifest()
     for name in names:
@@ -46,12 +46,12 @@ def table(names: Sequence[str], plain: str, watch: Stopwatch) -> Table:
         drawn.add_row(
             name, str(window), f"{num_parameters(name):,}", f"{macs_per_frame(name) / 1e6:.1f}",
             milliseconds(seconds if isinstance(seconds, str) else seconds / (count * window)), rate(count, seconds),
-            gain(name, model, plain, seconds, watch), validation(entries.get(name)),
+            gain(name, model, plain, seconds, watch), validation(entries.get(name)), jitter(entries.get(name)),
         )  # fmt: skip
     drawn.caption = (
         "MACs: matrix products, convolutions, attention and scans, by one counter (lifter/macs.py). x plain scan: time "
         f"of the whole network with it over that with ours, {PLAIN_FRAMES} frames at once; - without a scan. "
-        "Validation: detector-like 2D, see posemamba models; - without weights"
+        "Validation and jitter: detector-like 2D, see posemamba models; - without weights"
     )
     if watch.failures:
         raise RuntimeError("not everything could be measured: " + "; ".join(watch.failures))

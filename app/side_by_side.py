@@ -1,0 +1,59 @@
+"""Several lifters in one table: how each was trained, and its errors on the same held-out motion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from app.options import Options
+from app.pipeline import Progress, ready_lifter, silent
+from app.steadiness import DETECTOR_LIKE, assess_steadiness, long_clips
+from app.train import training_runs
+from lifter import LIFTERS
+from lifter.checkpoints import find_checkpoint, read_weights
+from lifter.training.data import Recipe
+from lifter.training.evaluate import FRAMES, validate
+from lifter.training.motion import load_motion
+
+COLUMNS = ("lifter", "parameters", "trained for", "exact 2D", "detector-like 2D", "jitter over truth (worst clip)")
+
+
+def side_by_side(folder: Path, others: Sequence[str], options: Options, progress: Progress = silent) -> list[Table]:
+    """Return a table of the lifter of ``options`` and ``others``, names or weights files; none without others.
+
+    Raises:
+        FileNotFoundError: No motion in ``folder``, or no such weights.
+        ValueError: A file does not hold weights, or says of its training what ``posemamba train`` never writes.
+    """
+    if not others:
+        return []
+    library = load_motion(folder, "validation")
+    clips = long_clips(library)
+    table = Table(
+        title=f"lifters on held-out mocap, {library.minutes:.1f} minutes: 12 limbs, mm, root-relative with one scale / "
+        "Procrustes",
+        caption=f"errors of windows of {FRAMES} frames, without cross-fade; jitter of {len(clips)} whole clips with "
+        "detector-like 2D, lifted as the app does",
+    )
+    for column in COLUMNS:
+        table.add_column(column)
+    names = [options.lifter, *others]
+    for name in progress(names, "lifters side by side", len(names)):
+        lifter = ready_lifter(name, options.device, options.backend)
+        e = validate(lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization))
+        s = assess_steadiness(lifter, clips, DETECTOR_LIKE) if clips else None
+        table.add_row(
+            lifter.name, f"{sum(p.numel() for p in lifter.model.parameters()):,}", trained_for(name),
+            f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}", f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",
+            f"{s['jitter_ratio']:.2f} ({s['worst_jitter_ratio']:.2f})" if s else "-",
+        )  # fmt: skip
+    return [table]
+
+
+def trained_for(name: str) -> str:
+    """Return how long a lifter, a name or a weights file, was trained on what; "-" if its file does not say."""
+    runs = training_runs(read_weights(find_checkpoint(name) if name in LIFTERS else Path(name)))
+    said = [[run.get(key, "?") for key in ("training_minutes", "device", "steps")] for run in runs]
+    return " + ".join(f"{minutes} min on {device}, {steps} steps" for minutes, device, steps in said) or "-"
