@@ -325,7 +325,7 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
     minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
     lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
-    schedule: Annotated[str, typer.Option(help="laptop, full or published.")] = "laptop",
+    schedule: Annotated[str, typer.Option(help="laptop, full (a GPU) or published (PoseMamba's).")] = "laptop",
     start: Annotated[Path | None, typer.Option(help="Begin with the weights in this file.")] = None,
     normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
     device: Device = DEFAULTS.device,
@@ -333,7 +333,7 @@ def train(
 ) -> None:
     """Train a lifter on mocap; run again to go on from where it was stopped or killed, at most 20 seconds before.
 
-    Every four minutes it writes weights.safetensors, curve.csv and curve.png; at the end manifest.toml, the entry for
+    Every ten minutes it writes weights.safetensors, curve.csv and curve.png; at the end manifest.toml, the entry for
     checkpoints/manifest.toml.
     """
     from app.train import train_lifter

@@ -20,7 +20,8 @@ def controls(gr: Any) -> dict[str, Any]:
             [AUTO, *usable], value=DEFAULTS.detector, label="Detector", info="Who finds people and keypoints."
         ),
         "lifter": gr.Dropdown(
-            trained_lifters(), value=DEFAULTS.lifter, label="Lifter", info="The network that makes 3D of 2D."
+            trained_lifters(), value=DEFAULTS.lifter, label="Lifter",
+            info="What makes 3D of 2D; the first was trained longest.",
         ),
         "people": gr.Dropdown(
             PEOPLE, value=DEFAULTS.people, label="People", info="Or their numbers, such as 0,2.",

@@ -45,7 +45,7 @@ def side_by_side(folder: Path, others: Sequence[str], options: Options, progress
         e = validate(lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization))
         s = assess_steadiness(lifter, clips, DETECTOR_LIKE) if clips else None
         table.add_row(
-            lifter.name, f"{sum(p.numel() for p in lifter.model.parameters()):,}", trained_for(name),
+            name, f"{sum(p.numel() for p in lifter.model.parameters()):,}", trained_for(name),
             f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}", f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",
             f"{s['jitter_ratio']:.2f} ({s['worst_jitter_ratio']:.2f})" if s else "-",
         )  # fmt: skip

@@ -57,7 +57,7 @@ POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
 HGMAMBA = "after Cui et al. 2025; code ours"
 MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
 MDTF = "after Zheng et al. 2025; code ours, two mistakes corrected"
-SSR_STF = "design after Xu et al. 2024, who published no code; details ours"
+SSR_STF = "streams, attention after Xu et al. 2024 (no code); the rest ours"
 LIFTERS = {
     "posemamba-s": LifterSpec(
         "lifter.models.posemamba", "SMALL", 243, "20 scan blocks of width 64",
@@ -73,7 +73,7 @@ LIFTERS = {
     ),
     "hgmamba-xs": LifterSpec(
         "lifter.models.hgmamba", "XS", 27, "12 blocks of scans and hypergraphs, width 64", 3,
-        good_for="seeing joints as groups: limbs, halves of the body", origin=HGMAMBA, published="44.96 / 38.37",
+        good_for="seeing joints in groups along the limbs", origin=HGMAMBA, published="44.96 / 38.37",
     ),
     "hgmamba-s": LifterSpec(
         "lifter.models.hgmamba", "SMALL", 81, "26 blocks of scans and hypergraphs, width 64", 3,
@@ -101,11 +101,11 @@ LIFTERS = {
     ),
     "mdtf-tiny": LifterSpec(
         "lifter.models.mdtf", "TINY", 243, "directions of bones first, then 16 scan blocks of width 64", 3,
-        good_for="the least memory and disk; fast on a CPU", origin=MDTF, published="41.7 / 34.8",
+        good_for="the least memory and disk; fast on a CPU", origin=MDTF, published="41.7 / 34.8 (mistakes kept)",
     ),
     "mdtf-large": LifterSpec(
         "lifter.models.mdtf", "LARGE", 243, "directions of bones first, then 24 scan blocks of width 128", 3,
-        good_for="training of your own on a GPU", origin=MDTF, published="40.0 / 33.5",
+        good_for="training of your own on a GPU", origin=MDTF, published="40.0 / 33.5 (mistakes kept)",
     ),
     "ssr-stf-xs": LifterSpec(
         "lifter.models.ssr_stf", "XS", 27, "12 blocks of local convolutions and attention, width 64", 3,

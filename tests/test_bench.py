@@ -220,7 +220,7 @@ def small_attention(monkeypatch) -> str:
 
 def test_all_lifters_stand_in_one_table(tiny, small_attention):
     lines = []
-    names, windows, parameters, macs, times, rates, gains, errors = cells(
+    names, windows, parameters, macs, times, rates, gains, errors, jitters = cells(
         comparison.table([tiny, small_attention], "torch", Stopwatch(CPU, lines.append, budget_s=0.01))
     )
     assert names == [tiny, small_attention]
@@ -228,7 +228,7 @@ def test_all_lifters_stand_in_one_table(tiny, small_attention):
     assert parameters[0] == f"{sum(p.numel() for p in create_model(tiny).parameters()):,}"
     assert all(float(number) > 0 for number in (*macs, *times, *rates, gains[0]))
     assert gains[1] == "-"  # nothing is scanned
-    assert errors == ["-", "-"]  # nothing is trained
+    assert errors == jitters == ["-", "-"]  # nothing is trained
     assert lines[0].startswith(f"{tiny}, 60 windows: ")  # about 243 frames at once, whatever the window
 
 

@@ -330,7 +330,7 @@ def test_shipped_checkpoints_match_their_hash_and_load(root):
         assert loaded.name == name
         assert loaded.provenance["weights"]["file"] == path.name
         with torch.inference_mode():
-            assert torch.isfinite(loaded.model(torch.zeros(1, 3, 17, 2))).all()
+            assert torch.isfinite(loaded.model(torch.zeros(1, loaded.window, 17, loaded.channels))).all()
 
 
 def test_numbers_that_are_not_finite_are_refused(tiny_model, tmp_path):

@@ -91,9 +91,9 @@ def door(scan_function, inputs, softplus=True):
     return scan_function(*positional, delta_bias=inputs.get("delta_bias"), delta_softplus=softplus)
 
 
-def cross_inputs(batch, frames, joints, width, rank, states, num_sources, *, is_power=False, seed=0):
+def cross_inputs(batch, frames, joints, width, rank, states, num_sources, *, num_walks=4, is_power=False, seed=0):
     torch.manual_seed(seed)
-    K, L = 4, frames * joints
+    K, L = num_walks, frames * joints
     block = rank + 2 * states
     return {
         **{f"source{s}": torch.randn(batch, L, width) for s in range(num_sources)},

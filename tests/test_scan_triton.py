@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from lifter import scan
+from lifter.models.bimamba import both_ways
 from lifter.models.posemamba import BASE, LARGE, SMALL, PoseMamba, PoseMambaConfig
 from lifter.scan import mamba_ssm, reference, torch_loop, triton_scan
 from lifter.scan.depthwise import grid_conv
@@ -91,6 +92,17 @@ def test_cross_scan_agrees_with_the_definition(grid, cut):
         there(lambda x: cross(function, x, order.to(DEVICE))),
         lambda x: cross(reference.cross_scan, x, order),
         cross_inputs(*grid),
+    )
+
+
+@numerical
+def test_a_scan_forth_and_back_agrees_with_the_definition():  # HGMamba's and MDTF's
+    order = both_ways(9, "cpu")
+    function = partial(triton_scan.cross_scan, cut=Cut(chunk=4, tile=4, span_chunks=1))
+    assert_agrees(
+        there(lambda x: cross(function, x, order.to(DEVICE))),
+        lambda x: cross(reference.cross_scan, x, order),
+        cross_inputs(3, 1, 9, 8, 4, 4, 2, num_walks=2),
     )
 
 

@@ -16,7 +16,11 @@ import torch
 import app.train
 import lifter
 from lifter import checkpoints
+from lifter.models.hgmamba import HGMamba, HGMambaConfig
+from lifter.models.mdtf import MDTF, MDTFConfig
+from lifter.models.motionagformer import MotionAGFormer, MotionAGFormerConfig
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
+from lifter.models.ssr_stf import SSRSTF, SSRSTFConfig
 from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS, NOMINAL_BONE_SUM_M, coco17_to_h36m17
 from lifter.training import ablation, data, losses, motion, train
 from lifter.training.data import CLEAN, Randomness, Recipe, coco17_from_h36m17, detect, make_batch
@@ -632,9 +636,17 @@ TINY = PoseMambaConfig(width=16, depth=2)
 TINY_NET = functools.partial(PoseMamba, replace(TINY, drop_path=0.0))
 SHORT = Schedule(
     stages=(Stage(0.5, ((8, 9),)), Stage(1.0, ((8, 9), (4, 27)))),
-    learning_rate=3e-3, muon_rate=1e-2, weight_decay=0.01, ema=0.98, drop_path=0.0, decays_learn=False,
+    learning_rate=3e-3, muon_rate=1e-2, weight_decay=0.01, ema=0.98, drop_path=0.0, layer_scale=0.1,
+    decays_learn=False,
     loss=LossWeights(velocity=4.0, smoothness=0.0),
 )  # fmt: skip
+TINY_NETS = {
+    "posemamba": TINY_NET,
+    "mdtf": functools.partial(MDTF, MDTFConfig(16, 2, window=27, drop_path=0.0)),  # trained in two parts
+    "hgmamba": functools.partial(HGMamba, HGMambaConfig(16, 2, window=9, shuffle=0.5)),  # draws, and norms of batches
+    "motionagformer": functools.partial(MotionAGFormer, MotionAGFormerConfig(16, 2, window=9)),
+    "ssr_stf": functools.partial(SSRSTF, SSRSTFConfig(16, 2, window=27)),
+}
 
 
 def ticking():
@@ -663,6 +675,28 @@ def test_training_learns(trained):
     _, before, after, _ = trained
     assert after["clean_p1"] < 0.7 * before["clean_p1"]  # measured: 0.45 of it after these 100 steps
     assert all(math.isfinite(error) for error in after.values())
+
+
+def test_a_part_that_is_trained_first_is_kept(library, tmp_path):
+    build = TINY_NETS["mdtf"]
+    settings = {"schedule": SHORT, "recipe": STILL, "clock": ticking()}
+
+    def trained_for(minutes):
+        train.train(library, library, build, tmp_path, minutes=minutes, **settings)
+        model = build().eval()
+        model.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True)["model"])
+        return model
+
+    def loss_of_part(model):
+        batch = make_batch(library, 8, 27, STILL, Randomness(5))
+        return float(model.pretraining_loss(batch.inputs, batch.joints).detach())
+
+    short, long = trained_for(0.8 / 60), trained_for(6 / 60)  # the latter goes on at 13 %, where the part would learn
+    parts = [model.pretrained_part.state_dict() for model in (short, long)]
+    assert all(torch.equal(value, parts[1][name]) for name, value in parts[0].items())
+    assert not torch.equal(short.head[1].weight, long.head[1].weight)
+    torch.manual_seed(0)
+    assert loss_of_part(long) < 0.9 * loss_of_part(build().eval())
 
 
 def test_training_writes_what_it_promises(trained):
@@ -784,15 +818,15 @@ def killed_after(calls: int):
     raise Killed
 
 
-def test_a_killed_run_ends_like_one_that_was_not(library, tmp_path):
+@pytest.mark.parametrize("net", TINY_NETS)
+def test_a_killed_run_ends_like_one_that_was_not(library, tmp_path, net):
+    build = TINY_NETS[net]
     settings = {"minutes": 30 * 10.5 / 60, "schedule": SHORT, "recipe": STILL, "seed": 3}
-    whole = train.train(library, library, TINY_NET, tmp_path / "whole", clock=killed_after(10**6).__next__, **settings)
-    for calls in (12, 40):  # two are a step: in the first stage, and in the second
+    whole = train.train(library, library, build, tmp_path / "whole", clock=killed_after(10**6).__next__, **settings)
+    for calls in (6, 12, 40):  # two are a step: while a part is trained first, in the first stage, and in the second
         with pytest.raises(Killed):
-            train.train(library, library, TINY_NET, tmp_path / "killed", clock=killed_after(calls).__next__, **settings)
-    resumed = train.train(
-        library, library, TINY_NET, tmp_path / "killed", clock=killed_after(10**6).__next__, **settings
-    )
+            train.train(library, library, build, tmp_path / "killed", clock=killed_after(calls).__next__, **settings)
+    resumed = train.train(library, library, build, tmp_path / "killed", clock=killed_after(10**6).__next__, **settings)
     assert resumed == pytest.approx(whole, rel=1e-3)  # the same draws and steps; sums of threads may round differently
     assert [row["step"] for row in rows_of(tmp_path / "killed")] == [row["step"] for row in rows_of(tmp_path / "whole")]
 
@@ -860,7 +894,7 @@ def test_recorded_gradients_are_those_of_the_same_step(library):
         return losses.pose_loss(model(inputs[..., :2], first), joints, OUR_LOSS)
 
     rng = Randomness(0, "cuda")
-    plain, recorded = Gradients(loss, parameters), RecordedGradients(loss, parameters)
+    plain, recorded = Gradients(loss, parameters, is_divisible=True), RecordedGradients(loss, parameters)
     for _ in range(3):  # recorded once, then replayed with other numbers
         portions = [Portion(make_batch(library.to("cuda"), *shape, Recipe(), rng), rng.integers(0, 100, 1))
                     for shape in ((8, 27), (2, 81))]  # fmt: skip

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lifter.models.initial import normal_
 from lifter.models.inputs import NUM_JOINTS
+from lifter.precision import precision
 
 # Row: a joint; entries: the joints it gathers from. As in the published code the list is one-sided where the limbs
 # branch off: the pelvis does not see the left hip, the thorax neither shoulder. Published weights fit only this.
@@ -118,7 +119,9 @@ def nearest_frames(x: Tensor) -> Tensor:
 
 
 def exactly(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context without autocast: in bfloat16 hundreds of frames would be equally near."""
+    """Return a context of full float32: in bfloat16 or TF32 hundreds of frames would be equally near."""
+    if device.type == "cuda":
+        return precision("fp32", device)
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()

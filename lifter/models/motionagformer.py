@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.attention import NUM_HEADS, attention
 from lifter.models.graph_mixers import FrameGraph, JointGraph
 from lifter.models.inputs import NUM_JOINTS, check_keypoints
 from lifter.models.residual import Fusion, ScaledResidual, rising
 
-NUM_HEADS = 8
 REPRESENTATION = 512  # width before the last layer
 
 
@@ -66,10 +65,7 @@ class Attention(nn.Module):
         """Return (B, T, J, d) for x (B, T, J, d)."""
         if self.is_temporal:
             x = x.transpose(1, 2)
-        q, k, v = (
-            self.qkv(x).unflatten(-1, (3, NUM_HEADS, -1)).permute(3, 0, 1, 4, 2, 5)
-        )  # (B, ., heads, tokens, d / 8)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).flatten(3)
+        y = attention(self.qkv(x).unflatten(-1, (3, -1)))
         return self.proj(y.transpose(1, 2) if self.is_temporal else y)
 
 

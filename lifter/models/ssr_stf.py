@@ -4,12 +4,15 @@ The authors have published neither code nor weights, and no text with equations 
 
 From the paper (its abstract, figures and credits): N blocks of two streams, one of SSRFormers (skeleton selective
 refine attention, built on large separable kernel attention, with a spatial and a temporal kind and a kernel of k1 x k2)
-for what is local, one of STFormers (the criss-cross attention over joints and frames of STCFormer) for what is global;
-adaptive fusion of the two; linear embedding and a wide representation before the last layer as in MotionAGFormer.
+for what is local, one of STFormers for what is global; adaptive fusion of the two.
+
+Told by others of the paper: STFormers are the criss-cross attention over joints and frames of STCFormer, which the
+paper credits; the weights of the fusion are a softmax.
 
 Ours: every number (width, depth, kernels, dilations, heads), how the selective gates are computed, that joints lie in
-chains for the convolutions, the order of sub-blocks, layer scales, and the scale of the attention, per head. So the
-accuracy in the paper says nothing about this network.
+chains for the convolutions, the order of sub-blocks, layer scales, the scale of the attention, per head, and what is as
+in MotionAGFormer: the linear embedding and the wide representation before the last layer. So the accuracy in the paper
+says nothing about this network.
 
 Sources: Xu et al., "Optimizing Local-Global Dependencies for Accurate 3D Human Pose Estimation", 2024; Lau et al.,
 "Large Separable Kernel Attention", 2024; Tang et al., "3D Human Pose Estimation with Spatio-Temporal Criss-cross
@@ -28,12 +31,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lifter.models.attention import NUM_HEADS, attention
 from lifter.models.inputs import NUM_JOINTS, check_keypoints
 from lifter.models.posemamba import index_on
 from lifter.models.residual import Fusion, ScaledResidual, rising
 from lifter.skeletons import H36M17
 
-NUM_HEADS = 8  # over joints, and as many over frames
 REPRESENTATION = 512  # width before the last layer
 # Joints in chains along the limbs, so that most neighbours in this list are neighbours on the skeleton: foot to foot
 # through the pelvis, the spine up to the head, hand to shoulder, shoulder to hand.
@@ -122,15 +125,6 @@ class CrissCrossAttention(nn.Module):
         spatial = attention(over_joints) + on_map(self.ps, over_joints[..., 2, :])
         temporal = attention(over_frames.transpose(1, 2)).transpose(1, 2) + on_map(self.pt, over_frames[..., 2, :])
         return self.proj(torch.cat([spatial, temporal], dim=-1))
-
-
-def attention(qkv: Tensor) -> Tensor:
-    """Return (B, P, Q, c) for queries, keys and values (B, P, Q, 3, c): tokens attend to the Q tokens of their row.
-
-    With one batch axis: PyTorch's fused attention for CPUs takes no more of them.
-    """
-    q, k, v = qkv.flatten(0, 1).unflatten(-1, (NUM_HEADS, -1)).permute(2, 0, 3, 1, 4)  # (B P, heads, Q, c / heads)
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2).view(*qkv.shape[:3], -1)
 
 
 def centred(

@@ -29,17 +29,26 @@ class Portion:
     first: Tensor
 
 
-def gradients_on(device: torch.device, loss: Loss, parameters: list[nn.Parameter]) -> Gradients | RecordedGradients:
-    """Return what sets the gradients of ``loss`` with respect to ``parameters`` on ``device``."""
-    kind = RecordedGradients if device.type == "cuda" else Gradients
-    return kind(loss, parameters)
+def gradients_on(
+    device: torch.device, loss: Loss, parameters: list[nn.Parameter], *, is_divisible: bool
+) -> Gradients | RecordedGradients:
+    """Return what sets the gradients of ``loss`` with respect to ``parameters`` on ``device``.
+
+    ``is_divisible`` says whether windows of a batch may be evaluated apart from each other.
+    """
+    if device.type == "cuda":
+        return RecordedGradients(loss, parameters)
+    return Gradients(loss, parameters, is_divisible=is_divisible)
 
 
 class Gradients:
-    """Sets gradients and returns the loss, a mean over the frames of all portions; every core takes a part."""
+    """Sets gradients and returns the loss, a mean over the frames of all portions.
 
-    def __init__(self, loss: Loss, parameters: list[nn.Parameter]) -> None:
-        self._loss, self._parameters = loss, parameters
+    Every core takes some windows if they are divisible; else one portion follows the other, each on all cores.
+    """
+
+    def __init__(self, loss: Loss, parameters: list[nn.Parameter], *, is_divisible: bool) -> None:
+        self._loss, self._parameters, self._is_divisible = loss, parameters, is_divisible
 
     def __call__(self, portions: Sequence[Portion]) -> Tensor:
         """Return the loss, a scalar without gradient."""
@@ -47,7 +56,7 @@ class Gradients:
         parts = []
         for portion in portions:
             inputs, joints = portion.batch.inputs, portion.batch.joints
-            count = -(-num_parts(len(inputs), inputs.device) // len(portions))
+            count = -(-num_parts(len(inputs), inputs.device) // len(portions)) if self._is_divisible else 1
             pieces = zip(inputs.tensor_split(count), joints.tensor_split(count), strict=True)
             parts += [(*piece, portion.first) for piece in pieces]
 
@@ -55,7 +64,7 @@ class Gradients:
             loss = self._loss(inputs, joints, first) * (joints.shape[:2].numel() / frames)
             return loss.detach(), torch.autograd.grad(loss, self._parameters)
 
-        results = map_parts(work, *zip(*parts, strict=True))
+        results = map_parts(work, *zip(*parts, strict=True)) if self._is_divisible else [work(*part) for part in parts]
         for parameter, *gradients in zip(self._parameters, *(grads for _, grads in results), strict=True):
             parameter.grad = functools.reduce(torch.add, gradients)
         return torch.stack([loss for loss, _ in results]).sum()

@@ -44,6 +44,8 @@ class Schedule:
         weight_decay: Decoupled, for all.
         ema: Share of the old value that the averaged weights keep per step.
         drop_path: Largest stochastic depth, for networks that have it.
+        layer_scale: What layer scales start at, for networks that have them; the published 1e-5 keeps blocks shut for
+            long.
         decays_learn: False keeps A = -(1 ... 16), for which the compiled scan needs one exponential instead of 16.
         loss: Weights of the loss terms.
     """
@@ -54,6 +56,7 @@ class Schedule:
     weight_decay: float
     ema: float
     drop_path: float
+    layer_scale: float
     decays_learn: bool
     loss: LossWeights
 
@@ -72,6 +75,7 @@ SCHEDULES = {
         weight_decay=0.01,
         ema=0.995,
         drop_path=0.0,
+        layer_scale=0.1,
         decays_learn=False,
         loss=OUR_LOSS,
     ),
@@ -86,10 +90,11 @@ SCHEDULES = {
         weight_decay=0.01,
         ema=0.999,
         drop_path=0.0,
+        layer_scale=0.1,
         decays_learn=False,
         loss=OUR_LOSS,
     ),
-    # The paper's code.
+    # PoseMamba's code; the others were published with other recipes.
     "published": Schedule(
         stages=(Stage(1.00, ((4, 243),)),),
         learning_rate=2e-4,
@@ -97,6 +102,7 @@ SCHEDULES = {
         weight_decay=0.01,
         ema=0.0,
         drop_path=0.2,
+        layer_scale=1e-5,
         decays_learn=True,
         loss=LossWeights(),
     ),

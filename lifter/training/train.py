@@ -36,7 +36,6 @@ VALIDATE_EVERY_S = 600.0  # scoring takes a minute of one core
 # Steps whose windows are made at once: on a GPU making few takes as long as making many.
 STEPS_AHEAD = {"cpu": 1, "cuda": 8}
 PRETRAINING = 0.15  # of the budget, for networks with a part that is trained first and then kept
-LAYER_SCALE = 0.1  # at the start
 BLOCK = re.compile(r"(blocks|layers)\.\d+\.")
 DECAY = re.compile(r"A_(b_)?logs?$")
 
@@ -51,6 +50,7 @@ class Training:
     step: int = 0
     seconds: float = 0.0
     validated: float = 0.0  # seconds at the last validation
+    is_pretrained: bool = True  # False while a ``pretrained_part`` is what learns
 
 
 def train(
@@ -78,7 +78,8 @@ def train(
 
     ``build`` returns the untrained network, in the interface of ``lifter.models``; weights ``start`` of the same
     network are the beginning of a new run, and ``start_provenance`` says where they come from. A network with a
-    ``pretrained_part`` trains that first, by its ``pretraining_loss``. ``clock`` counts seconds.
+    ``pretrained_part`` trains that first, by its ``pretraining_loss``, unless it starts from weights, and keeps its
+    average. ``clock`` counts seconds.
 
     Raises:
         ValueError: The folder holds a run of another network.
@@ -128,8 +129,8 @@ def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None
     for name, parameter in model.named_parameters():
         if name.endswith("patial_pos_embed") or name == "pos_embed":  # all joints alike would stay alike for long
             nn.init.normal_(parameter, std=0.02)
-        if ".layer_scale_" in name:  # the published 1e-5 keeps blocks shut for long
-            nn.init.constant_(parameter, LAYER_SCALE)
+        if ".layer_scale_" in name:
+            nn.init.constant_(parameter, schedule.layer_scale)
         if DECAY.search(name) and not schedule.decays_learn:
             parameter.requires_grad_(False)
     if start is not None:
@@ -143,7 +144,8 @@ def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None
     ]
     if matrices:
         optimizers.append(Muon(matrices.items(), lr=schedule.muon_rate, weight_decay=schedule.weight_decay))
-    return Training(model.train(), average, tuple(optimizers))
+    is_pretrained = start is not None or not hasattr(model, "pretraining_loss")
+    return Training(model.train(), average, tuple(optimizers), is_pretrained=is_pretrained)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
@@ -180,7 +182,10 @@ class _Steps:
         if not self._waiting:  # what was made for a stage is used up first
             self._enter(progress)
             self._waiting.extend(self._make())
-        share = max(0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * (1 + math.cos(math.pi * progress)) / 2)
+        if hasattr(run.model, "pretraining_loss"):  # its two parts learn one after the other
+            progress = (progress - PRETRAINING) / (1 - PRETRAINING) if run.is_pretrained else progress / PRETRAINING
+        decay = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
+        share = max(0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * decay)
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * optimizer.defaults["lr"]
@@ -197,7 +202,11 @@ class _Steps:
         """Begin the stage at ``progress``, if it is not the current one."""
         stage = next(s for s in self._schedule.stages if progress < s.until)
         model: Any = self._run.model
-        is_pretraining = hasattr(model, "pretraining_loss") and progress < PRETRAINING
+        if not self._run.is_pretrained and progress >= PRETRAINING:
+            average: Any = self._run.ema
+            model.pretrained_part.load_state_dict(average.pretrained_part.state_dict())
+            self._run.is_pretrained = True
+        is_pretraining = not self._run.is_pretrained
         if (stage, is_pretraining) == self._task:
             return
         self._task = stage, is_pretraining
@@ -212,7 +221,9 @@ class _Steps:
                 return model.pretraining_loss(inputs[..., :channels], joints)
             return pose_loss(model(inputs[..., :channels], first), joints, weights)
 
-        self._gradients = gradients_on(self._rng.device, loss, parameters)
+        # batch statistics are of all windows, and a shuffled scan shuffles all alike
+        is_divisible = not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        self._gradients = gradients_on(self._rng.device, loss, parameters, is_divisible=is_divisible)
 
     def _make(self) -> list[list[Portion]]:
         """Return the portions of some steps."""
@@ -246,6 +257,7 @@ def _save_state(run: Training, folder: Path, rng: Randomness) -> None:
         "step": run.step,
         "seconds": run.seconds,
         "validated": run.validated,
+        "is_pretrained": run.is_pretrained,
         "generator": rng.generator.get_state(),
         "torch_generator": torch.get_rng_state(),  # stochastic depth draws from torch's own
         "cuda_generator": torch.cuda.get_rng_state(rng.device) if rng.device.type == "cuda" else None,
@@ -268,6 +280,7 @@ def _restore(run: Training, folder: Path, rng: Randomness) -> bool:
     for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     run.step, run.seconds, run.validated = state["step"], state["seconds"], state["validated"]
+    run.is_pretrained = state.get("is_pretrained", True)
     rng.generator.set_state(state["generator"].cpu())
     torch.set_rng_state(state["torch_generator"].cpu())
     if rng.device.type == "cuda":
