@@ -366,7 +366,8 @@ def evaluate(
     compare: Annotated[
         list[str] | None,
         typer.Option(
-            help="With --motion: another lifter, name or weights file, for one table of all; repeat.", metavar="LIFTER"
+            help="With --motion: another lifter, name or weights file: one short table of all; repeat.",
+            metavar="LIFTER",
         ),
     ] = None,
     h36m: Annotated[

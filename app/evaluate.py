@@ -44,7 +44,7 @@ class Request:
         clips: Videos with ground truth.
         truth: Ground truth of the only clip; None looks for ``<stem>.gt.npz`` beside every clip.
         motion: Folder with mocap.
-        compared: Lifters to score on it in one table, with that of the options.
+        compared: Lifters to score on it, with that of the options, in one short table instead of the long ones.
         h36m: Human3.6M pickle, or its folder.
         mpi_inf_3dhp: MPI-INF-3DHP test npz.
         use_published_scale: See ``lifter.benchmarks.mpi_inf_3dhp.score_3dhp``.
@@ -95,10 +95,9 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
         yield Evaluation(
             "Held-out motion capture",
             command("--motion", request.motion, *(text for name in request.compared for text in ("--compare", name))),
-            [
-                *evaluate_motion(request.motion, options, progress),
-                *side_by_side(request.motion, request.compared, options, progress),
-            ],
+            [side_by_side(request.motion, [options.lifter, *request.compared], options, progress)]
+            if request.compared
+            else evaluate_motion(request.motion, options, progress),
         )
     if request.clips:
         truth = () if request.truth is None else ("--truth", request.truth)

@@ -17,29 +17,27 @@ from lifter.training.data import Recipe
 from lifter.training.evaluate import FRAMES, validate
 from lifter.training.motion import load_motion
 
-COLUMNS = ("lifter", "parameters", "trained for", "exact 2D", "detector-like 2D", "jitter over truth (worst clip)")
+COLUMNS = ("lifter", "parameters", "trained for", "exact 2D", "detector-like 2D", "whole clips, detector-like 2D",
+           "jitter over truth (worst clip)")  # fmt: skip
 
 
-def side_by_side(folder: Path, others: Sequence[str], options: Options, progress: Progress = silent) -> list[Table]:
-    """Return a table of the lifter of ``options`` and ``others``, names or weights files; none without others.
+def side_by_side(folder: Path, names: Sequence[str], options: Options, progress: Progress = silent) -> Table:
+    """Return a table of lifters, names or weights files.
 
     Raises:
         FileNotFoundError: No motion in ``folder``, or no such weights.
         ValueError: A file does not hold weights, or says of its training what ``posemamba train`` never writes.
     """
-    if not others:
-        return []
     library = load_motion(folder, "validation")
     clips = long_clips(library)
     table = Table(
         title=f"lifters on held-out mocap, {library.minutes:.1f} minutes: 12 limbs, mm, root-relative with one scale / "
         "Procrustes",
-        caption=f"errors of windows of {FRAMES} frames, without cross-fade; jitter of {len(clips)} whole clips with "
-        "detector-like 2D, lifted as the app does",
+        caption=f"windows of {FRAMES} frames, without cross-fade; last two columns: {len(clips)} whole clips, lifted as "
+        "the app does",
     )
     for column in COLUMNS:
         table.add_column(column)
-    names = [options.lifter, *others]
     for name in progress(names, "lifters side by side", len(names)):
         lifter = ready_lifter(name, options.device, options.backend)
         e = validate(lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization))
@@ -47,9 +45,10 @@ def side_by_side(folder: Path, others: Sequence[str], options: Options, progress
         table.add_row(
             name, f"{sum(p.numel() for p in lifter.model.parameters()):,}", trained_for(name),
             f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}", f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",
+            f"{s['p1']:.1f} / {s['p2']:.1f}" if s else "-",
             f"{s['jitter_ratio']:.2f} ({s['worst_jitter_ratio']:.2f})" if s else "-",
         )  # fmt: skip
-    return [table]
+    return table
 
 
 def trained_for(name: str) -> str:

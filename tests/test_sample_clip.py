@@ -11,9 +11,10 @@ from app.evaluate import evaluate_clips, mediapipe_world
 from app.export import export
 from app.export.json import SCHEMA_FILE, document
 from app.options import Options
-from app.pipeline import estimate
+from app.pipeline import estimate, lift_tracks
 from app.quality import assess
 from app.video import VideoReader
+from lifter import load_lifter, trained_lifters
 from lifter.metrics import summary
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -59,6 +60,13 @@ def test_left_is_left_and_up_is_up(result, truth):
     hips, true_hips = joints[:, 4] - joints[:, 1], truth[:, 4] - truth[:, 1]  # from the right hip to the left
     is_clear = np.abs(true_hips[:, 0]) > 0.1
     assert (np.sign(hips[is_clear, 0]) == np.sign(true_hips[is_clear, 0])).mean() > 0.97
+
+
+@pytest.mark.parametrize("name", [name for name in trained_lifters() if name != Options().lifter])
+def test_other_shipped_lifters_tell_what_he_does(result, truth, name):
+    lifter = load_lifter(name)
+    (pose,) = lift_tracks(lifter, result.tracks, result.video, Options(lifter=name))
+    assert summary(pose.joints, truth)["limbs_pa"] < MOST_MM[name]
 
 
 def test_windows_leave_no_seams(result):
