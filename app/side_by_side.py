@@ -33,8 +33,8 @@ def side_by_side(folder: Path, names: Sequence[str], options: Options, progress:
     table = Table(
         title=f"lifters on held-out mocap, {library.minutes:.1f} minutes: 12 limbs, mm, root-relative with one scale / "
         "Procrustes",
-        caption=f"windows of {FRAMES} frames, without cross-fade; last two columns: {len(clips)} whole clips, lifted as "
-        "the app does",
+        caption=f"windows of {FRAMES} frames, without cross-fade; last two columns: {len(clips)} whole clips, as the "
+        "app lifts them",
     )
     for column in COLUMNS:
         table.add_column(column)

@@ -21,6 +21,10 @@ jsonschema = pytest.importorskip("jsonschema")
 pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
 
 
+# Procrustes errors on the sample clip, some 10 % above those measured. By name: weights that come get a number here.
+MOST_MM = {"hgmamba-xs": 85, "mdtf-tiny": 72, "motionagformer-xs": 76, "ssr-stf-xs": 69}
+
+
 @pytest.fixture(scope="module")
 def clip(root):
     return root / "assets" / "walk_wave.mp4"
