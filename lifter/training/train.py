@@ -222,7 +222,7 @@ class _Steps:
             return pose_loss(model(inputs[..., :channels], first), joints, weights)
 
         # batch statistics are of all windows, and a shuffled scan shuffles all alike
-        is_divisible = not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        is_divisible = not any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
         self._gradients = gradients_on(self._rng.device, loss, parameters, is_divisible=is_divisible)
 
     def _make(self) -> list[list[Portion]]:
@@ -325,7 +325,7 @@ def save_weights(state: dict[str, Tensor], metadata: dict[str, str], path: Path)
 
 
 def with_half_matrices(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict whose matrices are float16: half the file for less than 0.1 mm.
+    """Return a state dict whose matrices are float16: half the file, errors the same to 0.1 mm.
 
     The rest is small and stays as it is; so do decays, which the scan knows by their exact numbers, and matrices with
     numbers too large for float16.
