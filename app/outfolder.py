@@ -74,7 +74,7 @@ class OutFolder:
                 raise RuntimeError(
                     f"nothing can be written to {self.path} ({error.strerror}); make room or choose another folder"
                 ) from error
-            interrupted = {path.name for path in (self._ours / "parts").glob("*/*")}
+            interrupted = {path.name for box in _found(self._ours / "parts") for path in _found(box)}
             self._tidy()
             stack.callback(self._tidy)
             yield Hold(token, interrupted)
@@ -119,8 +119,8 @@ class OutFolder:
         for pattern in ("probe-*", f".names.json.*{PART}", *(f"../.{name}.*{PART}" for name in RESERVED)):
             for part in self._ours.glob(pattern):
                 part.unlink(missing_ok=True)
-        for box in (self._ours / "old").glob("*"):
-            for old in box.iterdir():
+        for box in _found(self._ours / "old"):
+            for old in _found(box):
                 with suppress(OSError):  # new ones are there
                     old.rename(self.path / old.name)
                 _discard(old, self.path / old.name)
@@ -195,11 +195,19 @@ def _rename(folder: Path, final: Path) -> bool:
 def _discard(old: Path, new: Path) -> None:
     """Delete old results; what others put beside them moves to ``new``."""
     ours = {MARKER, *_read_json(old / MARKER).get("files", ())}
-    for path in old.iterdir() if old.is_dir() else ():
+    for path in _found(old):
         if path.name not in ours and not (new / path.name).exists():
             with suppress(FileNotFoundError):  # another process is at it, too
                 path.rename(new / path.name)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _found(folder: Path) -> list[Path]:
+    """Return what is in a folder, nothing if there is none: workers of a batch that died may still delete it."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _probe(folder: Path) -> None:

@@ -81,5 +81,11 @@ def wait_until(condition, seconds: float = 200) -> None:
         time.sleep(0.005)
 
 
+def begun(out: Path) -> list[Path]:
+    """Return the folders of clips that are being filled; os.walk bears that they are deleted meanwhile."""
+    parts = out / ".posemamba" / "parts"
+    return [Path(box, name) for box, names, _ in os.walk(parts) if Path(box).parent == parts for name in names]
+
+
 def has_begun(out: Path) -> bool:
-    return any(out.glob(".posemamba/parts/*/*"))
+    return bool(begun(out))

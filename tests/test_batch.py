@@ -10,7 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,7 @@ from app import lock, pipeline
 from app.batch import Request, run_batch, say_plan
 from app.clip import Job, analyse, models_of, receive
 from app.discovery import VIDEO_SUFFIXES, discover
-from app.outfolder import OutFolder
+from app.outfolder import OutFolder, part_of
 from app.video import probe
 from lifter.training.train import save_weights
 from tests.batches import BROKEN, FOLDERS, has_begun, lines, results, rows, wait_until
@@ -246,6 +249,25 @@ def test_results_killed_while_they_are_replaced_are_the_old_or_the_new_ones(root
             (tmp_path / "clip" / "notes.txt").touch()
         assert (tmp_path / "clip" / "notes.txt").exists()
         assert not [*tmp_path.glob(".posemamba/parts/*"), *tmp_path.glob(".posemamba/old/*")]
+
+
+def test_a_batch_can_begin_while_workers_of_one_that_died_still_end(tmp_path):
+    folder, ended = OutFolder(tmp_path), threading.Event()
+
+    def begin_and_end() -> None:
+        while not ended.is_set():
+            with suppress(OSError), part_of(tmp_path, "wave"):  # the batch that begins tidies it away
+                pass
+
+    with ThreadPoolExecutor(4) as workers:
+        for _ in range(4):
+            workers.submit(begin_and_end)
+        try:
+            for _ in range(200):
+                with folder.locked():
+                    pass
+        finally:
+            ended.set()
 
 
 def test_what_a_kill_leaves_is_tidied_up(short_clips, out, batch_options):

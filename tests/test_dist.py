@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.batches import BROKEN, FOLDERS, Command, has_begun, lines, results, wait_until
+from tests.batches import BROKEN, FOLDERS, Command, begun, has_begun, lines, results, wait_until
 
 cluster = pytest.importorskip("app.cluster", reason="needs the dist extra")
 pytestmark = pytest.mark.timeout(600)
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)
 
 def at_work(out: Path) -> set[tuple[str, int]]:
     """Return folders of clips and processes that are, or were when they died, at these."""
-    return {(path.name, int(path.parent.name.partition("-")[0])) for path in out.glob(".posemamba/parts/*/*")}
+    return {(path.name, int(path.parent.name.partition("-")[0])) for path in begun(out)}
 
 
 def killed_at(clip: str, out: Path, running: Command, *others: int) -> int:

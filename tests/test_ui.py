@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jsonschema
+import psutil
 import pytest
 
 from app.export.json import SCHEMA_FILE
-from tests.web import descendants, serving
+from tests.web import serving
 
 pytest.importorskip("gradio", reason="the ui extra is not installed")
 pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
@@ -125,8 +123,9 @@ def test_who_waits_sees_a_place_in_the_queue_and_a_killed_worker_costs_one_job(p
     second.goto(server.address)
     press_start(second)
     second.get_by_text("Waiting in the queue").wait_for(timeout=WAIT_MS)
-    (worker,) = [pid for pid in descendants(server.pid) if "app.worker" in Path(f"/proc/{pid}/cmdline").read_text()]
-    os.kill(worker, signal.SIGKILL)
+    started = psutil.Process(server.pid).children(recursive=True)
+    (worker,) = [process for process in started if "app.worker" in " ".join(process.cmdline())]
+    worker.kill()
     notice = page.wait_for_selector("#news [role=alert]", timeout=WAIT_MS)
     assert "was not finished: the process that analysed it ended" in notice.inner_text()
     assert page.is_enabled("#start")

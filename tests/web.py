@@ -51,10 +51,3 @@ def serving(root: Path, folder: Path, *arguments: str) -> Iterator[Server]:
     faults = [text for text in said.read_text().split("Traceback")[1:] if "gradio.exceptions.Error" not in text]
     assert faults == []  # what Gradio itself refuses it also logs
     assert list(folder.glob("posemamba*")) == []  # neither uploads nor results outlive the server
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process started, and those they started."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return children + [far for child in children for far in descendants(child)]
