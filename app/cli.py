@@ -325,6 +325,15 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
     minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
     lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
+    extras: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with",
+            help="A part of the network that is off by default: reference (MDTF: the mistakes of the published code), "
+            "use_bodyscale (HGMamba: hyperedges of the whole body); repeat.",
+            metavar="NAME",
+        ),
+    ] = None,
     schedule: Annotated[str, typer.Option(help="laptop, full (a GPU) or published (PoseMamba's).")] = "laptop",
     start: Annotated[Path | None, typer.Option(help="Begin with the weights in this file.")] = None,
     normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
@@ -338,7 +347,7 @@ def train(
     """
     from app.train import train_lifter
 
-    train_lifter(motion, out, minutes, lifter, schedule, normalization, start, device, seed, report=say)
+    train_lifter(motion, out, minutes, lifter, extras or (), schedule, normalization, start, device, seed, report=say)
 
 
 @cli.command()

@@ -7,13 +7,13 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.curves import draw_curves
 from app.steadiness import DETECTOR_LIKE, assess_steadiness, long_clips
@@ -31,16 +31,16 @@ from lifter.training.train import train
 
 
 def train_lifter(
-    motion: Path, out: Path, minutes: float, lifter: str, schedule: str, normalization: str, start: Path | None,
-    device: str, seed: int, report: Callable[[str], None],
+    motion: Path, out: Path, minutes: float, lifter: str, extras: Sequence[str], schedule: str, normalization: str,
+    start: Path | None, device: str, seed: int, report: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Train ``lifter`` for ``minutes`` and say where the weights are.
+    """Train ``lifter``, with ``extras`` as in ``lifter.create_model``, for ``minutes`` and say where the weights are.
 
     Beside the files of ``lifter.training.train`` the folder gets ``manifest.toml``, the entry for checkpoints, and the
     curves as ``curve.png`` (if matplotlib is installed).
 
     Raises:
-        ValueError: Unknown lifter, schedule or normalization, or a time that is not positive.
+        ValueError: Unknown lifter, extra, schedule or normalization, or a time that is not positive.
         FileNotFoundError: No motion in the folder.
     """
     for name, value, known in (("schedule", schedule, SCHEDULES), ("normalization", normalization, NORMALIZATIONS)):
@@ -48,12 +48,16 @@ def train_lifter(
             raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
     if not 0 < minutes < math.inf:
         raise ValueError(f"minutes must be positive and finite, got {minutes}")
+    build = functools.partial(create_model, lifter, SCHEDULES[schedule].drop_path, extras)
+    untrained = build()
+    tensors, origin = (
+        (None, None) if start is None else starting_weights(start, untrained, ", ".join([lifter, *extras]))
+    )
     train_set = load_motion(motion, "train", report)
     held_out = load_motion(motion, "validation", report=lambda _: None)  # the same files: reported above
     report(
         f"{train_set.minutes:.1f} minutes of motion, {held_out.minutes:.1f} held out; {minutes:g} minutes of training"
     )
-    tensors, origin = (None, None) if start is None else starting_weights(start, lifter)
 
     def report_and_draw(line: str) -> None:
         report(line)
@@ -63,7 +67,7 @@ def train_lifter(
     errors = train(
         train_set,
         held_out,
-        functools.partial(create_model, lifter, SCHEDULES[schedule].drop_path),
+        build,
         out,
         minutes=minutes,
         schedule=SCHEDULES[schedule],
@@ -99,12 +103,13 @@ def ablate_recipe(
     )  # fmt: skip
 
 
-def starting_weights(path: Path, lifter: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a weights file and how it was made; ValueError if it is of another network."""
+def starting_weights(path: Path, model: nn.Module, called: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors of a weights file and how it was made; ValueError if they do not fit ``model``."""
     weights = read_weights(path)
     name, _, _ = build_for(weights.tensors)
-    if name != lifter:
-        raise ValueError(f"{path} holds weights of {name}, expected {lifter}")
+    shapes = {key: tensor.shape for key, tensor in weights.tensors.items()}
+    if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
+        raise ValueError(f"{path} holds weights of {name}, expected {called}")
     return weights.tensors, {"sha256": weights.sha256, **json.loads(weights.metadata.get("training", "{}"))}
 
 

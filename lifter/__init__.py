@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ else:
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from lifter.lift import Lifter
@@ -135,19 +137,25 @@ def trained_lifters() -> list[str]:
     return [name for name in LIFTERS if name in listing and (CHECKPOINTS / listing[name]["file"]).is_file()]
 
 
-def create_model(name: str, drop_path: float | None = None) -> nn.Module:
+def create_model(name: str, drop_path: float | None = None, extras: Sequence[str] = ()) -> nn.Module:
     """Return the untrained network of lifter ``name``: (B, T, 17, channels) keypoints to (B, T, 17, 3) joints.
 
     Args:
         name: Key of ``LIFTERS``.
         drop_path: Stochastic depth in place of the published one; nothing for networks without it.
+        extras: Parts of the configuration that are off unless named: "reference" (MDTF), "use_bodyscale" (HGMamba).
 
     Raises:
-        ValueError: Unknown name.
+        ValueError: Unknown name, or an extra that this network does not have.
     """
     spec = lifter_spec(name)
     module = importlib.import_module(spec.module)
     config = getattr(module, spec.config)
+    known = [field.name for field in fields(config) if field.default is False]
+    for extra in extras:
+        if extra not in known:
+            raise ValueError(f"{name} has no extra {extra!r}; it has {', '.join(known) or 'none'}")
+    config = replace(config, **dict.fromkeys(extras, True))
     if drop_path is not None and hasattr(config, "drop_path"):
         config = replace(config, drop_path=drop_path)
     return module.build(config)

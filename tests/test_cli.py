@@ -86,6 +86,7 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("evaluate", "--mpi-inf-3dhp", "README.md"), 1, "no npz file"),
         (("train", "nowhere", "-o", "out", "--minutes", "1"), 1, "nowhere"),
         (("train", "nowhere", "-o", "out", "--minutes", "nan"), 1, "finite"),
+        (("train", "nowhere", "-o", "out", "--minutes", "1", "--with", "warp"), 1, "has no extra 'warp'"),
         (("evaluate", "assets/walk_wave.mp4", "--truth", "README.md"), 1, "h36m_cam"),
         (("dance",), 2, "dance"),
     ],

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+import app.train
 from lifter import LIFTERS, checkpoints, create_model, load_lifter
-from lifter.lift import FPS, Sequence2D, lift
+from lifter.lift import FPS, Sequence2D, build_for, lift
 from lifter.skeletons import COCO17, mirror
 from lifter.training.train import save_weights
 
@@ -125,6 +126,26 @@ def test_weights_are_recognized_by_one_architecture_only(name):
         except ValueError as error:
             assert str(error).startswith("no ")
     assert found == {LIFTERS[name].module: configuration(name)}
+
+
+@pytest.mark.parametrize(("name", "extra"), [("mdtf-tiny", "reference"), ("hgmamba-xs", "use_bodyscale")])
+def test_extras_make_networks_of_their_own_that_weights_files_remember(name, extra, tmp_path):
+    model = create_model(name, extras=[extra])
+    assert model.config == replace(configuration(name), **{extra: True})
+    save_weights(model.state_dict(), {}, tmp_path / "weights.safetensors")
+    _, again, _ = build_for(checkpoints.read_weights(tmp_path / "weights.safetensors").tensors)
+    assert again.config == model.config
+    wanted = rf"holds weights of \S+{extra}True, expected {name}"
+    with pytest.raises(ValueError, match=wanted):
+        app.train.starting_weights(tmp_path / "weights.safetensors", create_model(name), name)
+    tensors, _ = app.train.starting_weights(tmp_path / "weights.safetensors", model, f"{name}, {extra}")
+    model.load_state_dict(tensors)
+
+
+@pytest.mark.parametrize(("name", "known"), [("mdtf-tiny", "reference"), ("posemamba-s", "none")])
+def test_an_extra_that_a_network_lacks_is_named_with_those_it_has(name, known):
+    with pytest.raises(ValueError, match=rf"{name} has no extra 'warp'; it has {known}"):
+        create_model(name, extras=["warp"])
 
 
 @pytest.mark.parametrize("name", [name for name in LIFTERS if name not in checkpoints.manifest()])

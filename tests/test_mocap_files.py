@@ -877,7 +877,7 @@ def test_a_lifter_trains_on_a_bvh_and_an_amc(tmp_path, tiny_lifter):
     (tmp_path / "mocap" / "broken.bvh").write_text("nonsense")
     lines = []
     train_lifter(
-        tmp_path / "mocap", tmp_path / "run", 0.02, tiny_lifter, "laptop", "person", None, "cpu", 0, lines.append
+        tmp_path / "mocap", tmp_path / "run", 0.02, tiny_lifter, (), "laptop", "person", None, "cpu", 0, lines.append
     )
     assert (tmp_path / "run" / "weights.safetensors").is_file()
     (left_out,) = [line for line in lines if line.startswith("left out")]

@@ -830,7 +830,7 @@ def test_a_curve_keeps_one_row_per_step(tmp_path):
 
 
 def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
-    start, origin = app.train.starting_weights(trained[0] / "weights.safetensors", "posemamba-width16-depth2")
+    start, origin = app.train.starting_weights(trained[0] / "weights.safetensors", TINY_NET(), "tiny")
     train.train(library, library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
                 start_provenance=origin, command="second", clock=ticking())  # fmt: skip
     text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors", 0.8349)
