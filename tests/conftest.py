@@ -27,8 +27,10 @@ from app.results import Pose3D, VideoInfo
 from detectors.people import Track
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.data import coco17_from_h36m17
+from lifter.training.motion import MotionLibrary, load_motion
 from lifter.training.train import save_weights
 from tests.batches import Command
+from tests.motions import waving, write_mocap
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -222,3 +224,11 @@ def filmed() -> Callable[..., Filmed]:
         return Filmed(track, pose, video, joints[:, 0], turn @ [0, 1, 0], fov)
 
     return film
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> MotionLibrary:
+    """Three clips of one motion that is made up."""
+    folder = tmp_path_factory.mktemp("mocap")
+    write_mocap(folder / "made_up.npz", {"wave": waving(300), "wave again": waving(150, 0.3), "short": waving(20)})
+    return load_motion(folder, "train")

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.bimamba import BiMamba
-from lifter.models.posemamba import index_on
+from lifter.models.inputs import index_on
 from lifter.models.residual import MLP, dropped, rising
 from lifter.skeletons import H36M17
 

@@ -1,7 +1,8 @@
-"""What every network takes: windows of H36M-17 keypoints, checked in one place with one set of messages."""
+"""What networks take, checked in one place: windows of H36M-17 keypoints; and how they look up joints and frames."""
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
 import torch
@@ -47,3 +48,10 @@ def rows_from(embedding: Tensor, first: int | Tensor, count: int) -> Tensor:
     if isinstance(first, int):
         return embedding[:, first : first + count]
     return embedding.index_select(1, first + torch.arange(count, device=embedding.device))
+
+
+@functools.lru_cache(maxsize=64)
+def index_on(device: str, index: tuple[int, ...]) -> Tensor:
+    """Return ``index`` as int64 on ``device``, copied once: a copy from the host cannot be part of a CUDA graph."""
+    with torch.inference_mode(False):  # cached: made during inference, it could not be used in training later
+        return torch.tensor(index, device=device)

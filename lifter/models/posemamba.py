@@ -12,7 +12,6 @@ projection, N = 16 states, K = 4 scan directions.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass
 from typing import ClassVar, cast
@@ -22,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.initial import decay_logs, step_biases
-from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
+from lifter.models.inputs import NUM_JOINTS, check_keypoints, index_on, rows_from
 from lifter.models.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
 from lifter.scan.depthwise import grid_conv
@@ -59,13 +58,6 @@ class PoseMambaConfig:
 SMALL = PoseMambaConfig(width=64, depth=10)
 BASE = PoseMambaConfig(width=128, depth=10)
 LARGE = PoseMambaConfig(width=128, depth=20)
-
-
-@functools.lru_cache(maxsize=64)
-def index_on(device: str, index: tuple[int, ...]) -> Tensor:
-    """Return ``index`` as int64 on ``device``, copied once: a copy from the host cannot be part of a CUDA graph."""
-    with torch.inference_mode(False):  # cached: made during inference, it could not be used in training later
-        return torch.tensor(index, device=device)
 
 
 class CrossScan(nn.Module):

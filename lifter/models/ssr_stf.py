@@ -32,8 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.attention import NUM_HEADS, attention
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
-from lifter.models.posemamba import index_on
+from lifter.models.inputs import NUM_JOINTS, check_keypoints, index_on
 from lifter.models.residual import Fusion, ScaledResidual, rising
 from lifter.skeletons import H36M17
 

@@ -50,7 +50,7 @@ class Training:
     step: int = 0
     seconds: float = 0.0
     validated: float = 0.0  # seconds at the last validation
-    is_pretrained: bool = True  # False while a ``pretrained_part`` is what learns
+    is_pretrained: bool = True  # False while the part of ``trained_first`` is what learns
 
 
 def train(
@@ -144,8 +144,13 @@ def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None
     ]
     if matrices:
         optimizers.append(Muon(matrices.items(), lr=schedule.muon_rate, weight_decay=schedule.weight_decay))
-    is_pretrained = start is not None or not hasattr(model, "pretraining_loss")
+    is_pretrained = start is not None or trained_first(model) is None
     return Training(model.train(), average, tuple(optimizers), is_pretrained=is_pretrained)
+
+
+def trained_first(model: nn.Module) -> nn.Module | None:
+    """Return the part of a network that is trained by its ``pretraining_loss`` and then kept, None if it has none."""
+    return getattr(model, "pretrained_part", None)
 
 
 def _is_matrix(name: str, parameter: Tensor) -> bool:
@@ -182,7 +187,7 @@ class _Steps:
         if not self._waiting:  # what was made for a stage is used up first
             self._enter(progress)
             self._waiting.extend(self._make())
-        if hasattr(run.model, "pretraining_loss"):  # its two parts learn one after the other
+        if trained_first(run.model) is not None:  # its two parts learn one after the other
             progress = (progress - PRETRAINING) / (1 - PRETRAINING) if run.is_pretrained else progress / PRETRAINING
         decay = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
         share = max(0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * decay)
@@ -202,16 +207,16 @@ class _Steps:
         """Begin the stage at ``progress``, if it is not the current one."""
         stage = next(s for s in self._schedule.stages if progress < s.until)
         model: Any = self._run.model
-        if not self._run.is_pretrained and progress >= PRETRAINING:
-            average: Any = self._run.ema
-            model.pretrained_part.load_state_dict(average.pretrained_part.state_dict())
+        first, average = trained_first(model), trained_first(self._run.ema)
+        if first is not None and average is not None and not self._run.is_pretrained and progress >= PRETRAINING:
+            first.load_state_dict(average.state_dict())
             self._run.is_pretrained = True
         is_pretraining = not self._run.is_pretrained
         if (stage, is_pretraining) == self._task:
             return
         self._task = stage, is_pretraining
-        part = set(model.pretrained_part.parameters()) if hasattr(model, "pretraining_loss") else set()
-        parameters = [p for p in model.parameters() if p.requires_grad and (p in part) == is_pretraining]
+        early = set(first.parameters()) if first is not None else set()
+        parameters = [p for p in model.parameters() if p.requires_grad and (p in early) == is_pretraining]
         for parameter in model.parameters():
             parameter.grad = None  # optimizers leave alone what has none
         channels, weights = model.config.channels, self._schedule.loss
