@@ -81,8 +81,9 @@ def train_lifter(
     )
     weights = out / "weights.safetensors"
     clips = long_clips(held_out)
-    steadiness = assess_steadiness(load_lifter(str(weights)), clips, DETECTOR_LIKE) if clips else {}
-    (out / "manifest.toml").write_text(manifest_entry(lifter, weights, steadiness.get("jitter_ratio")))
+    trained = load_lifter(str(weights))  # its name tells the extras
+    steadiness = assess_steadiness(trained, clips, DETECTOR_LIKE) if clips else {}
+    (out / "manifest.toml").write_text(manifest_entry(trained.name, weights, steadiness.get("jitter_ratio")))
     report(f"{weights}: " + ", ".join(f"{name} {value:.1f} mm" for name, value in errors.items()))
 
 

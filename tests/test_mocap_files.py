@@ -204,6 +204,8 @@ def test_a_lifter_trains_on_a_bvh_and_an_amc(tmp_path, tiny_lifter):
         tmp_path / "mocap", tmp_path / "run", 0.02, tiny_lifter, (), "laptop", "person", None, "cpu", 0, lines.append
     )
     assert (tmp_path / "run" / "weights.safetensors").is_file()
+    entry = (tmp_path / "run" / "manifest.toml").read_text()
+    assert entry.startswith("[posemamba-width16-depth5]\n")  # named by what the weights are
     (left_out,) = [line for line in lines if line.startswith("left out")]
     assert "broken.bvh: it begins with 'nonsense', expected HIERARCHY" in left_out
     assert lines[1].startswith("0.0 minutes of motion, 0.0 held out")  # 1.2 and 2 seconds
