@@ -26,14 +26,7 @@ from lifter.lift import Lifter
 from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS
 from lifter.training.data import Randomness, Recipe
 from lifter.training.motion import MotionLibrary
-
-# H36M-17 standing, metres, z up, facing -y (the left side is at +x).
-STANDING = np.array(
-    [[0, 0, 0.95], [-0.13, 0, 0.95], [-0.14, 0, 0.5], [-0.15, 0.02, 0.08], [0.13, 0, 0.95], [0.14, 0, 0.5],
-     [0.15, 0.02, 0.08], [0, 0, 1.2], [0, 0, 1.45], [0, -0.08, 1.6], [0, -0.02, 1.72],
-     [0.17, 0, 1.43], [0.22, 0, 1.15], [0.24, -0.05, 0.9], [-0.17, 0, 1.43], [-0.22, 0, 1.15], [-0.24, -0.05, 0.9]],
-    np.float32,
-)  # fmt: skip
+from tests.motions import STANDING
 
 
 def waving(frames: int) -> np.ndarray:
