@@ -47,7 +47,7 @@ $(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==0.13.8
 
-$(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt lifter/scan/kernel.cpp
+$(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt $(wildcard lifter/scan/*.cpp lifter/scan/*.h)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe]'
 	touch $@
 

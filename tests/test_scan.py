@@ -8,14 +8,16 @@ import torch
 
 from lifter import scan
 from lifter.scan import cpu, reference
+from lifter.scan.around import gated_norm, grid_conv
 
-CHUNK = 64  # steps between two checkpoints of the compiled kernel; the lengths below go around it
+CHUNK = 16  # steps between two checkpoints of the compiled kernel; the lengths below go around it
 
 # Largest difference to the float64 definition over its largest absolute value. Measured on the cases of this file,
 # worst over backends and instruction sets: values 5e-7, gradients 1.5e-5 (sums over up to 512 steps; the compiled
 # kernel's exponentials are good to 1.1e-7 and their 16th power to 2e-6). A wrong term is off by 1e-2 and more.
 TOLERANCE = {"values": 1e-5, "gradients": 5e-5}
 
+KINDS = ("unit", "powers", "any")  # of decays
 RUNNERS = ("reference", "torch", "cpu", "cpu portable", "cpu avx2", "cpu avx512")
 
 # (batch, channels, groups, states, length)
@@ -63,18 +65,21 @@ def compiled(request) -> str:
     return request.param
 
 
-def decays(channels: int, states: int, is_power: bool) -> torch.Tensor:
-    """Return A: -(1 ... N) times a number per channel, which the compiled kernel takes a short cut for, or not."""
-    A = -torch.arange(1, states + 1).float() * (0.5 + torch.rand(channels, 1))
-    return A if is_power else A * (1 + 0.1 * torch.randn(channels, states))
+def decays(channels: int, states: int, kind: str) -> torch.Tensor:
+    """Return A: "unit" -(1 ... N), "powers" a number per channel times that, or "any"; two have short cuts."""
+    A = -torch.arange(1, states + 1).float().expand(channels, states)
+    if kind == "unit":
+        return A.clone()
+    A = A * (0.5 + torch.rand(channels, 1))
+    return A if kind == "powers" else A * (1 + 0.1 * torch.randn(channels, states))
 
 
-def selective_inputs(batch, channels, groups, states, length, *, is_power=False, seed=0) -> dict[str, torch.Tensor]:
+def selective_inputs(batch, channels, groups, states, length, *, kind="any", seed=0) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)
     return {
         "u": torch.randn(batch, channels, length),
         "delta": torch.randn(batch, channels, length),
-        "A": decays(channels, states, is_power),
+        "A": decays(channels, states, kind),
         "B": torch.randn(batch, groups, states, length),
         "C": torch.randn(batch, groups, states, length),
         "D": torch.randn(channels),
@@ -91,7 +96,7 @@ def door(scan_function, inputs, softplus=True):
     return scan_function(*positional, delta_bias=inputs.get("delta_bias"), delta_softplus=softplus)
 
 
-def cross_inputs(batch, frames, joints, width, rank, states, num_sources, *, num_walks=4, is_power=False, seed=0):
+def cross_inputs(batch, frames, joints, width, rank, states, num_sources, *, num_walks=4, kind="any", seed=0):
     torch.manual_seed(seed)
     K, L = num_walks, frames * joints
     block = rank + 2 * states
@@ -100,7 +105,7 @@ def cross_inputs(batch, frames, joints, width, rank, states, num_sources, *, num
         **{f"projection{s}": torch.randn(batch, L, K // num_sources * block) for s in range(num_sources)},
         "dt_weight": torch.randn(K, width, rank) / math.sqrt(rank),
         "dt_bias": torch.randn(K, width) - 2,
-        "A": decays(K * width, states, is_power).view(K, width, states),
+        "A": decays(K * width, states, kind).view(K, width, states),
         "D": torch.randn(K, width),
     }
 
@@ -140,14 +145,14 @@ def assert_agrees(function, definition, inputs, frozen=()):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("is_power", [True, False], ids=["powers", "any decays"])
-def test_selective_scan_agrees_with_the_definition(runner, shape, is_power):
+@pytest.mark.parametrize("kind", KINDS)
+def test_selective_scan_agrees_with_the_definition(runner, shape, kind):
     function = run(runner, "selective_scan")
     call = selective if " " in runner else door
     assert_agrees(
         lambda x: call(function, x),
         lambda x: selective(reference.selective_scan, x),
-        selective_inputs(*shape, is_power=is_power),
+        selective_inputs(*shape, kind=kind),
     )
 
 
@@ -172,11 +177,11 @@ def test_no_step_bias_is_a_bias_of_zero(backend):
     assert torch.equal(door(function, without), door(function, with_zero))
 
 
-@pytest.mark.parametrize("is_power", [True, False], ids=["powers", "any decays"])
-def test_steps_around_the_softplus_threshold(runner, is_power):
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_around_the_softplus_threshold(runner, kind):
     # 15 ... 25: softplus turns into the identity at 20
     function = run(runner, "selective_scan")
-    inputs = selective_inputs(1, 16, 1, 16, CHUNK + 1, is_power=is_power)
+    inputs = selective_inputs(1, 16, 1, 16, CHUNK + 1, kind=kind)
     inputs["delta"] = torch.linspace(15, 25, CHUNK + 1).expand(1, 16, -1).clone()
     inputs["delta_bias"] = torch.zeros(16)
     inputs["A"] = inputs["A"] / 50  # so that the state lives longer than one step
@@ -184,11 +189,11 @@ def test_steps_around_the_softplus_threshold(runner, is_power):
     assert_agrees(lambda x: call(function, x), lambda x: selective(reference.selective_scan, x), inputs)
 
 
-@pytest.mark.parametrize("is_power", [True, False], ids=["powers", "any decays"])
-def test_a_state_that_decays_to_nothing_in_one_step(runner, is_power):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_that_decays_to_nothing_in_one_step(runner, kind):
     # exp(-30 * 16) is zero in float32; nothing may become NaN, and y_l = (delta_l <B_l, C_l> + D) u_l remains
     function = run(runner, "selective_scan")
-    inputs = selective_inputs(1, 16, 1, 16, CHUNK + 1, is_power=is_power)
+    inputs = selective_inputs(1, 16, 1, 16, CHUNK + 1, kind=kind)
     inputs["delta_bias"] = torch.full((16,), 300.0)
     call = selective if " " in runner else door
     value, gradients = with_gradients(lambda x: call(function, x), inputs, torch.float32)
@@ -202,7 +207,7 @@ def test_a_state_that_decays_to_nothing_in_one_step(runner, is_power):
 def test_a_state_that_hardly_decays(runner):
     # steps of exp(-7): after 512 steps the state is a sum of nearly all inputs
     function = run(runner, "selective_scan")
-    inputs = selective_inputs(1, 16, 1, 16, 8 * CHUNK, is_power=True)
+    inputs = selective_inputs(1, 16, 1, 16, 8 * CHUNK, kind="powers")
     inputs["delta_bias"] = torch.full((16,), -7.0)
     inputs["delta"] = inputs["delta"] / 10
     call = selective if " " in runner else door
@@ -228,14 +233,14 @@ def test_known_answer_of_three_steps(runner):
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-@pytest.mark.parametrize("is_power", [True, False], ids=["powers", "any decays"])
-def test_cross_scan_agrees_with_the_definition(runner, grid, is_power):
+@pytest.mark.parametrize("kind", KINDS)
+def test_cross_scan_agrees_with_the_definition(runner, grid, kind):
     function = run(runner, "cross_scan")
     order = scan.grid_orders(*grid[1:3])
     assert_agrees(
         lambda x: cross(function, x, order),
         lambda x: cross(reference.cross_scan, x, order),
-        cross_inputs(*grid, is_power=is_power),
+        cross_inputs(*grid, kind=kind),
     )
 
 
@@ -254,10 +259,10 @@ WEIGHTS = ("dt_weight", "dt_bias", "A", "D")
     [("A",), WEIGHTS, tuple(n for n in ("source0", "source1", "projection0", "projection1", *WEIGHTS) if n != "A")],
     ids=["decays", "all weights", "all but decays"],
 )
-@pytest.mark.parametrize("is_power", [True, False], ids=["powers", "any decays"])
-def test_frozen_inputs_leave_all_other_gradients_right(runner, is_power, frozen):
+@pytest.mark.parametrize("kind", KINDS)
+def test_frozen_inputs_leave_all_other_gradients_right(runner, kind, frozen):
     function = run(runner, "cross_scan")
-    inputs = cross_inputs(2, 5, 14, 32, 2, 16, 2, is_power=is_power)
+    inputs = cross_inputs(2, 5, 14, 32, 2, 16, 2, kind=kind)
     order = scan.grid_orders(5, 14)
     assert_agrees(
         lambda x: cross(function, x, order), lambda x: cross(reference.cross_scan, x, order), inputs, frozen=frozen
@@ -395,6 +400,32 @@ def test_more_states_than_the_compiled_scan_holds(compiled):
     function = run(compiled, "selective_scan")
     with pytest.raises(ValueError, match="at most 16 states, got 17; use backend='torch'"):
         (selective if " " in compiled else door)(function, selective_inputs(1, 16, 1, 17, 3))
+
+
+# batch, frames, joints, channels: borders on every side, fewer frames than the kernel is wide, more rows than parts
+@pytest.mark.parametrize("grid", [(1, 1, 17, 16), (2, 2, 17, 32), (3, 9, 17, 128), (1, 5, 1, 48)], ids=str)
+@pytest.mark.parametrize("instructions", ["portable", "avx2", "avx512"])
+def test_what_surrounds_the_scans_agrees_with_pytorch(grid, instructions, monkeypatch):
+    if isinstance(reason := cpu.kernel(instructions), str):
+        pytest.skip(reason)
+    monkeypatch.setattr(cpu, "best_kernel", lambda: instructions)
+    torch.manual_seed(0)
+    *_, E = grid
+    wide = torch.randn(*grid[:3], 2 * E)
+    wide[..., 0] = 100.0  # an exponential of it would overflow
+    wide[..., 1] = -100.0
+    inputs = (wide, torch.randn(E, 1, 3, 3), *torch.randn(3, E))
+
+    def results(backend, dtype):
+        leaves = [x.to(dtype).requires_grad_() for x in inputs]
+        u, z = leaves[0].chunk(2, dim=-1)  # every other half row is the other's
+        y = grid_conv(u, leaves[1], leaves[2], backend)
+        out = gated_norm(y, z, leaves[3], leaves[4], 1e-5, backend)
+        return [y.detach(), out.detach(), *torch.autograd.grad((out * weights.to(dtype)).sum(), leaves)]
+
+    weights = torch.randn(grid)
+    for found, expected in zip(results("cpu", torch.float32), results("torch", torch.float64), strict=True):
+        assert (found - expected).abs().max() < TOLERANCE["values"] * expected.abs().max()
 
 
 def test_the_loop_takes_any_number_of_states():

@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.initial import decay_logs, step_biases
 from lifter.models.inputs import NUM_JOINTS, check_keypoints, index_on, rows_from
 from lifter.models.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
-from lifter.scan.depthwise import grid_conv
+from lifter.scan.around import gated_norm, grid_conv
 
 NUM_STATES = 16
 NUM_DIRECTIONS = 4
@@ -97,7 +96,9 @@ class CrossScan(nn.Module):
             grid_orders(T, J, str(x.device)),
             backend=backend,
         )
-        return self.out_proj(self.out_norm(y).view(B, T, J, E) * F.silu(z))
+        norm = self.out_norm
+        gated = gated_norm(y.view(B, T, J, E), z, norm.weight, norm.bias, norm.eps, backend)
+        return self.out_proj(gated)
 
 
 class Block(nn.Module):

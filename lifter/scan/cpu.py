@@ -13,9 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernel.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("kernel.cpp", "block.cpp", "vectors.h")]  # as in setup.py
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 CHANNEL_MULTIPLE = 16  # channels are padded to a multiple of the widest vector
+FUNCTIONS = (
+    "scan_forward", "scan_backward", "grid_conv_forward", "grid_conv_backward",
+    "gated_norm_forward", "gated_norm_backward",
+)  # fmt: skip
 _POINTERS = (
     "source", "proj", "delta", "order", "A2", "dt_weight", "dt_bias", "D", "y", "checkpoints",
     "dy", "dsource", "dproj", "ddelta", "dA2", "ddt_weight", "ddt_bias", "dD",
@@ -30,6 +34,8 @@ class _Direction(ctypes.Structure):
         ("rank", ctypes.c_int32),
         ("softplus", ctypes.c_int32),
         ("group", ctypes.c_int32),
+        ("adds_y", ctypes.c_int32),
+        ("adds_dsource", ctypes.c_int32),
     ]
 
 
@@ -46,12 +52,28 @@ def kernel(name: str) -> ctypes.CDLL | str:
         return f"this processor has no {name}"
     library = ctypes.CDLL(spec.origin)
     library.scan_source_sha256.restype = ctypes.c_char_p
-    if library.scan_source_sha256().decode() != hashlib.sha256(SOURCE.read_bytes()).hexdigest():
-        return f"the compiled {name} kernel is older than {SOURCE.name}: install again (make clean; make demo)"
+    if library.scan_source_sha256().decode() != hashlib.sha256(b"".join(x.read_bytes() for x in SOURCES)).hexdigest():
+        return f"the compiled {name} kernel is older than its sources: install again (make clean; make demo)"
     pointer, long, integer = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
     library.scan_forward.argtypes = [pointer, integer, long, long, long, integer]
     library.scan_backward.argtypes = [pointer, integer, integer, long, long, long, integer]
-    library.scan_forward.restype = library.scan_backward.restype = None
+    library.grid_conv_forward.argtypes = [pointer, long, *[pointer] * 3, *[long] * 4, integer]
+    library.grid_conv_backward.argtypes = [pointer, long, *[pointer] * 7, *[long] * 4, integer]
+    library.gated_norm_forward.argtypes = [
+        *[pointer] * 2,
+        long,
+        *[pointer] * 2,
+        ctypes.c_float,
+        pointer,
+        long,
+        long,
+        integer,
+    ]
+    library.gated_norm_backward.argtypes = [
+        *[pointer] * 2, long, *[pointer] * 2, ctypes.c_float, *[pointer] * 5, *[long] * 3, integer,
+    ]  # fmt: skip
+    for function in FUNCTIONS:
+        getattr(library, function).restype = None
     return library
 
 
@@ -60,6 +82,18 @@ def best_kernel() -> str | None:
     """Return the name of the widest kernel that runs here, None if none was compiled."""
     usable = [name for name in LANES if not isinstance(kernel(name), str)]
     return usable[-1] if usable else None
+
+
+def library() -> ctypes.CDLL:
+    """Return the widest compiled kernel that runs here.
+
+    Raises:
+        RuntimeError: None was compiled.
+    """
+    compiled = kernel(best_kernel() or "portable")
+    if isinstance(compiled, str):
+        raise RuntimeError(f"compiled CPU scan: {compiled}")
+    return compiled
 
 
 def why_not(device: torch.device) -> str | None:
@@ -132,12 +166,12 @@ class _Scan(torch.autograd.Function):
             _padded(D, pad),
         ]
         B, L, padded = sources[0].shape
-        outputs = [torch.zeros_like(sources[0]) for _ in range(1 if layout.is_summed else K)]
+        outputs = [torch.empty_like(sources[0]) for _ in range(1 if layout.is_summed else K)]
         chunks = -(-L // layout.library.scan_chunk())
         checkpoints = torch.empty(K, B, chunks, 16, padded) if layout.keeps_states else None
         directions = _directions(layout, order, sources, projections, deltas, weights)
         for k, direction in enumerate(directions):
-            direction.y = outputs[k % len(outputs)].data_ptr()
+            direction.y, direction.adds_y = outputs[k % len(outputs)].data_ptr(), int(k >= len(outputs))
             direction.checkpoints = 0 if checkpoints is None else checkpoints[k].data_ptr()
         layout.library.scan_forward(ctypes.byref(directions), K, B, L, padded, torch.get_num_threads())
         ctx.layout, ctx.E, ctx.counts = layout, E, (len(sources), len(projections), len(deltas))
@@ -153,7 +187,7 @@ class _Scan(torch.autograd.Function):
         sources, projections, deltas = rest[:n], rest[n : 2 * n], rest[2 * n :]
         B, L, padded = sources[0].shape
         dys_padded = [_padded(dy, padded - E) for dy in dys]
-        dsources = [torch.zeros_like(x) for x in sources]
+        dsources = [torch.empty_like(x) for x in sources]
         dprojections = [torch.empty_like(x) for x in projections]
         ddeltas = [torch.empty_like(x) for x in deltas]
         dweights = [torch.empty(layout.K, B, *w.shape[1:]) for w in weights]  # one row per sample, summed below
@@ -162,7 +196,7 @@ class _Scan(torch.autograd.Function):
             source, slot = k % n, k // n
             direction.checkpoints = checkpoints[k].data_ptr()
             direction.dy = dys_padded[k % len(dys_padded)].data_ptr()
-            direction.dsource = dsources[source].data_ptr()
+            direction.dsource, direction.adds_dsource = dsources[source].data_ptr(), int(k >= n)
             direction.dproj = dprojections[source].data_ptr() + 4 * slot * (layout.R + 32)
             direction.ddelta = ddeltas[source].data_ptr() if deltas else 0
             for name, gradient in zip(("ddt_weight", "ddt_bias", "dA2", "dD"), dweights, strict=True):
