@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from lifter.published import FOLDER, fetched_lifters, read_toml
 
 # Before torch is imported: spinning OpenMP threads cost 5 to 9 times the work on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -54,7 +50,6 @@ class LifterSpec:
     published: str = ""
 
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
 HGMAMBA = "after Cui et al. 2025; code ours"
 MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
@@ -133,8 +128,13 @@ def lifter_spec(name: str) -> LifterSpec:
 
 def trained_lifters() -> list[str]:
     """Return the lifters whose weights are in the checkpoints folder; hashes are not read."""
-    listing = tomllib.loads((CHECKPOINTS / "manifest.toml").read_text(encoding="utf-8"))
-    return [name for name in LIFTERS if name in listing and (CHECKPOINTS / listing[name]["file"]).is_file()]
+    listing = read_toml(FOLDER / "manifest.toml")
+    return [name for name in LIFTERS if name in listing and (FOLDER / listing[name]["file"]).is_file()]
+
+
+def usable_lifters() -> list[str]:
+    """Return the names whose weights are here, shipped or fetched; hashes are not read."""
+    return [*trained_lifters(), *fetched_lifters()]
 
 
 def create_model(name: str, drop_path: float | None = None, extras: Sequence[str] = ()) -> nn.Module:
@@ -166,7 +166,8 @@ def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "
 
     Args:
         name_or_path: A name in ``LIFTERS`` (weights come from the checkpoints folder and are checked against the
-            manifest's SHA-256), or a weights file of any of these networks: ours (``.safetensors``) or a published one.
+            manifest's SHA-256), one of ``posemamba fetch`` (see ``lifter.published``), or a weights file of any of
+            these networks: ours (``.safetensors``) or a published one.
         device: "auto" (a CUDA GPU if the scan has a kernel for it, else the CPU), "cpu", "cuda", "cuda:1", ...
         backend: Scan backend, see ``lifter.scan``.
 
