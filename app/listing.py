@@ -61,7 +61,7 @@ def weights() -> Table:
 def source(name: str) -> str:
     """Return where weights of a lifter come from that is shipped without."""
     theirs = published_for(name)
-    return f"fetch {theirs}" if theirs else "train your own; none published"
+    return f"fetch {theirs}" if theirs else "none published"
 
 
 def published() -> Table:

@@ -9,7 +9,7 @@ import importlib
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lifter.published import FOLDER, fetched_lifters, read_toml
 
@@ -148,17 +148,21 @@ def create_model(name: str, drop_path: float | None = None, extras: Sequence[str
     Raises:
         ValueError: Unknown name, or an extra that this network does not have.
     """
+    config = configuration(name, extras)
+    if drop_path is not None and hasattr(config, "drop_path"):
+        config = replace(config, drop_path=drop_path)
+    return importlib.import_module(lifter_spec(name).module).build(config)
+
+
+def configuration(name: str, extras: Sequence[str] = ()) -> Any:
+    """Return the configuration of lifter ``name``; arguments and errors as for ``create_model``."""
     spec = lifter_spec(name)
-    module = importlib.import_module(spec.module)
-    config = getattr(module, spec.config)
+    config = getattr(importlib.import_module(spec.module), spec.config)
     known = [field.name for field in fields(config) if field.default is False]
     for extra in extras:
         if extra not in known:
             raise ValueError(f"{name} has no extra {extra!r}; it has {', '.join(known) or 'none'}")
-    config = replace(config, **dict.fromkeys(extras, True))
-    if drop_path is not None and hasattr(config, "drop_path"):
-        config = replace(config, drop_path=drop_path)
-    return module.build(config)
+    return replace(config, **dict.fromkeys(extras, True))
 
 
 def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "auto") -> Lifter:
