@@ -20,6 +20,7 @@ from app.console import fail, note, print_table, say, show_progress
 from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options, ServerOptions
 from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
 from lifter import LIFTERS, trained_lifters
+from lifter.published import hint_for, published_weights
 
 DEFAULTS, SERVER = Options(), ServerOptions()
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
@@ -46,7 +47,9 @@ cli = typer.Typer(
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 cli.add_typer(bench, name="bench")
 
-Lifter = Annotated[str, typer.Option(help=f"One of {', '.join(LIFTERS)}, or a weights file.")]
+Lifter = Annotated[
+    str, typer.Option(help=f"One of {', '.join(LIFTERS)}, a name of 'posemamba fetch', or a weights file.")
+]
 Device = Annotated[
     str,
     typer.Option(
@@ -246,7 +249,10 @@ def doctor() -> None:
 
 
 def say_downloads() -> int:
-    """Say what ``--detector auto`` means here and which weights of detectors are here; return how many are damaged."""
+    """Say what ``--detector auto`` means here and which downloads are here; return how many are damaged.
+
+    Those of lifters are not hashed, which for all of them would take seconds: every use does that.
+    """
     from detectors.checkpoints import downloads, find_weights
 
     try:
@@ -262,6 +268,10 @@ def say_downloads() -> int:
         except RuntimeError as error:
             damaged += 1
             say(f"weights {entry.name}: {error}")
+    for published in published_weights().values():
+        missing = f"not here: posemamba fetch {published.name}"
+        where = f"{published.path}, SHA-256 on record, checked at every use" if published.is_here else missing
+        say(f"weights {published.name}: {where}; {published.licence}")
     return damaged
 
 
@@ -272,18 +282,20 @@ def fetch(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
-    """Download published weights of the detectors into the checkpoints folder, verified; goes on where it stopped."""
+    """Download published weights into the checkpoints folder, verified; goes on where it stopped."""
+    from app.fetch import entries, with_first_stages
     from app.fetch import fetch as download
-    from detectors.checkpoints import downloads
 
-    known = downloads()
-    wanted = list(known) if everything else list(dict.fromkeys(names or ()))
+    known = entries()
+    wanted = list(known) if everything else names or []
     if not wanted or (everything and names):
         raise typer.BadParameter(f"give --all or one or more of {', '.join(known)}")
     if unknown := [name for name in wanted if name not in known]:
-        raise typer.BadParameter(f"unknown weights {', '.join(unknown)}; choose from {', '.join(known)}")
+        hints = dict.fromkeys(hint for name in unknown if (hint := hint_for(name, known)))
+        text = "; ".join((f"unknown weights {', '.join(unknown)}", *hints, f"choose from {', '.join(known)}"))
+        raise typer.BadParameter(text)
     failed = 0
-    for name in wanted:
+    for name in with_first_stages(wanted):
         try:
             say(f"{name}: {download(known[name], show_progress)} ({known[name].licence})")
         except EXPECTED as error:

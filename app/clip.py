@@ -77,11 +77,12 @@ def models_of(options: Options) -> dict[str, Any]:
     from app.pipeline import ready_models
 
     lifter, detector = ready_models(options)
+    weights = lifter.provenance["weights"]
     return {
         "detector": detector.provenance["detector"],
         "detector_weights": dict(detector.provenance["weights"]),
         "lifter": lifter.name,
-        "lifter_weights": lifter.provenance["weights"]["sha256"],
+        "lifter_weights": " ".join((weights["sha256"], *weights.get("parts", {}).values())),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.options import FORMATS, PEOPLE, Options
 from detectors import AUTO, DETECTORS
-from lifter import trained_lifters
+from lifter import usable_lifters
 
 SHOWN = ("json", "viewer")  # what the page itself reads is always written
 DEFAULTS = Options(formats=FORMATS)
@@ -20,7 +20,7 @@ def controls(gr: Any) -> dict[str, Any]:
             [AUTO, *usable], value=DEFAULTS.detector, label="Detector", info="Who finds people and keypoints."
         ),
         "lifter": gr.Dropdown(
-            trained_lifters(), value=DEFAULTS.lifter, label="Lifter",
+            usable_lifters(), value=DEFAULTS.lifter, label="Lifter",
             info="What makes 3D of 2D; the first was trained longest.",
         ),
         "people": gr.Dropdown(

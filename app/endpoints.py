@@ -9,7 +9,8 @@ from app.controls import options_of
 from app.jobs import DONE
 from app.service import Service
 from detectors import DETECTORS
-from lifter import LIFTERS, trained_lifters
+from lifter import LIFTERS, usable_lifters
+from lifter.published import published_weights
 
 DOWNLOADS = ("json", "npz", "csv", "bvh", "glb", "trc", "html", "mp4", "zip")  # suffixes in this order, others behind
 REFUSALS = (ValueError, RuntimeError, KeyError)  # what the service says with a sentence
@@ -42,10 +43,10 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
             raise gr.Error(said(error), print_exception=False) from error
 
     def models() -> dict[str, dict[str, str]]:
-        trained = trained_lifters()
+        usable, names = usable_lifters(), [*LIFTERS, *(e.name for e in published_weights().values() if e.lifter)]
         return {
             "detectors": {name: spec.state() for name, spec in DETECTORS.items()},
-            "lifters": {name: "usable" if name in trained else "no weights here" for name in LIFTERS},
+            "lifters": {name: "usable" if name in usable else "no weights here" for name in names},
         }
 
     video = gr.File(visible=False, label="video", type="filepath")

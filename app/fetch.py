@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import math
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import urlsplit
+from typing import IO, Any, Protocol
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-from detectors.checkpoints import Download, sha256_of
+from detectors import checkpoints
+from lifter.published import published_weights
 
 Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]  # as in app.pipeline
 MEBIBYTE = 1 << 20  # pieces in which a file is read and progress is counted
 ATTEMPTS = 4  # of one call; servers cut long transfers now and then
 TIMEOUT_S = 30.0  # without a byte
 LOCAL = ("localhost", "127.0.0.1", "::1")
+PAGE_STARTS = (b"<!doctype html", b"<html")
 
 
-def fetch(entry: Download, progress: Progress) -> Path:
+class Entry(Protocol):
+    """What can be fetched: ``detectors.checkpoints.Download``, ``lifter.published.PublishedWeights``."""
+
+    @property
+    def name(self) -> str:
+        """What the command line calls it."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file belongs."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Addresses, tried in this order."""
+
+    @property
+    def licence(self) -> str:
+        """Of the weights."""
+
+    @property
+    def hash_said(self) -> str:
+        """What is known of the hash."""
+
+    @property
+    def max_bytes(self) -> int:
+        """More than the file can have."""
+
+    def accept(self, file: Path) -> None:
+        """Raise ValueError unless ``file`` is what was published."""
+
+
+def entries() -> dict[str, Entry]:
+    """Return everything that can be fetched, by name."""
+    return {**checkpoints.downloads(), **published_weights()}
+
+
+def with_first_stages(names: Iterable[str]) -> list[str]:
+    """Return names of ``entries``, each once, before each the other file that it cannot be used without."""
+    published = published_weights()
+    needed = ((published[name].first_stage if name in published else "", name) for name in names)
+    return list(dict.fromkeys(name for pair in needed for name in pair if name))
+
+
+def fetch(entry: Entry, progress: Progress) -> Path:
     """Return the verified file of ``entry``, downloaded unless it is already there.
 
     An unfinished download stays beside it as ``<file>.part`` and is continued by the next call, if the server still
@@ -32,38 +79,54 @@ def fetch(entry: Download, progress: Progress) -> Path:
         progress: Wraps the pieces of 1 MiB.
 
     Raises:
-        RuntimeError: Nothing could be downloaded, the connection kept breaking, or the bytes are not the published
-            ones; the text says where to put a file by hand.
+        RuntimeError: No source sent the file: nothing could be downloaded, the connection kept breaking, or the bytes
+            are not the published ones; the text says where to put a file by hand.
     """
-    if entry.path.is_file() and entry.matches(sha256_of(entry.path)):
-        return entry.path
-    require_safe(entry.url)
+    failures = []
+    if entry.path.is_file():
+        try:
+            entry.accept(entry.path)
+            return entry.path
+        except ValueError as error:
+            failures.append(f"{entry.path} {error}")
     entry.path.parent.mkdir(parents=True, exist_ok=True)
+    for url in entry.sources:
+        try:
+            download(url, entry, progress)
+            return entry.path
+        except RuntimeError as error:
+            failures.append(f"{urlsplit(url).hostname}: {error}")
+    raise RuntimeError(f"{entry.name} was not downloaded. {'; '.join(failures)}. {by_hand(entry)}")
+
+
+def download(url: str, entry: Entry, progress: Progress) -> None:
+    """Put the file of ``entry`` in its place, from one of its sources.
+
+    Raises:
+        RuntimeError: As ``fetch``.
+    """
     part = Part(entry.path)
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            is_complete = transfer(entry, part, progress)
+            is_complete = transfer(url, entry, part, progress)
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
             if isinstance(error, urllib.error.HTTPError) or part.size == 0 or attempt == ATTEMPTS:
-                raise RuntimeError(f"{entry.name} was not downloaded: {reason_of(error)}. {by_hand(entry)}") from error
+                raise RuntimeError(reason_of(error)) from error
             continue
         if is_complete:
             break
     else:
         raise RuntimeError(
-            f"{entry.name}: the connection broke {ATTEMPTS} times, {part.size} bytes are here; run the same command "
-            f"again to go on from there. {by_hand(entry)}"
+            f"the connection broke {ATTEMPTS} times, {part.size} bytes are here; run the same command again to go on "
+            "from there"
         )
-    digest = sha256_of(part.path)
-    if not entry.matches(digest):
+    try:
+        entry.accept(part.path)
+    except ValueError as error:
         part.delete()
-        raise RuntimeError(
-            f"what {entry.url} sent has SHA-256 {digest}, published is {entry.hash_said}; it was deleted. Try again "
-            "later, or look whether a newer version of this program knows the file"
-        )
+        raise RuntimeError(f"what {url} sent {error}; it was deleted") from error
     part.path.replace(entry.path)
     part.delete()
-    return entry.path
 
 
 class Part:
@@ -100,13 +163,14 @@ class Part:
         self._version.unlink(missing_ok=True)
 
 
-def transfer(entry: Download, part: Part, progress: Progress) -> bool:
-    """Return whether the file is complete after one request for what is missing."""
-    headers = {"User-Agent": "posemamba-wild", "Accept-Encoding": "identity", **part.range()}
-    request = urllib.request.Request(entry.url, headers=headers)
-    opener = urllib.request.build_opener(SafeRedirects)
+def transfer(url: str, entry: Entry, part: Part, progress: Progress) -> bool:
+    """Return whether the file is complete after one request for what is missing.
+
+    Raises:
+        RuntimeError: The server sends no file, or more than the file can have.
+    """
     try:
-        reply = opener.open(request, timeout=TIMEOUT_S)
+        reply = ask(url, part.range())
     except urllib.error.HTTPError as error:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.size:
             raise
@@ -120,9 +184,101 @@ def transfer(entry: Download, part: Part, progress: Progress) -> bool:
         length = reply.headers.get("Content-Length")
         total = None if length is None else file.tell() + int(length)
         count = None if total is None else math.ceil((total - file.tell()) / MEBIBYTE)
-        for piece in progress(pieces(reply), entry.name, count):
-            file.write(piece)
-        return total is None or file.tell() == total
+        is_too_large = total is not None and total > entry.max_bytes
+        if not is_too_large:
+            for piece in progress(pieces(reply), entry.name, count):
+                file.write(piece)
+                if is_too_large := file.tell() > entry.max_bytes:
+                    break
+        size = file.tell()
+    if is_too_large:
+        part.delete()
+        raise RuntimeError(f"the server sends more than {entry.max_bytes // 10**6} MB, so it is not this file")
+    return total is None or size == total
+
+
+def ask(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """Return a server's answer, which is no web page.
+
+    Google Drive answers a page with a form for files that are too large for its virus scan: that is sent off.
+
+    Raises:
+        RuntimeError: A page it is; the text says what stands there.
+    """
+    opener = urllib.request.build_opener(SafeRedirects, urllib.request.HTTPCookieProcessor())
+    headers = {"User-Agent": "posemamba-wild", "Accept-Encoding": "identity", **headers}
+    address, reason = url, ""
+    for _ in range(2):
+        require_safe(address)
+        reply = opener.open(urllib.request.Request(address, headers=headers), timeout=TIMEOUT_S)
+        if not is_page(reply):
+            return reply
+        with reply:
+            page = Page(reply.geturl(), reply.read(MEBIBYTE))
+        address, reason = page.form, page.reason
+        if not address:
+            break
+    raise RuntimeError(reason)
+
+
+def is_page(reply: http.client.HTTPResponse) -> bool:
+    """Return whether a web page comes in place of a file, whatever the server calls it."""
+    if reply.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+        return True
+    return reply.status == http.HTTPStatus.OK and reply.peek(64).lstrip().lower().startswith(PAGE_STARTS)
+
+
+class Page(HTMLParser):
+    """A web page in place of a file."""
+
+    def __init__(self, address: str, content: bytes) -> None:
+        super().__init__()
+        self._address, self._action = address, ""
+        self._fields: dict[str, str] = {}
+        self._tag, self._title, self._text = "", "", ""
+        self.feed(content.decode("utf-8", "replace"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: D102 - HTMLParser's
+        given = {key: value or "" for key, value in attrs}
+        self._tag = tag
+        if tag == "form" and given.get("id") == "download-form":
+            self._action = given.get("action", "")
+        elif tag == "input" and self._action and given.get("type") == "hidden":
+            self._fields[given.get("name", "")] = given.get("value", "")
+
+    def handle_data(self, data: str) -> None:  # noqa: D102 - HTMLParser's
+        if self._tag == "title":
+            self._title += data
+        if self._tag not in ("script", "style"):
+            self._text += data
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: D102 - HTMLParser's
+        self._tag = ""
+
+    @property
+    def form(self) -> str:
+        """The address that Google Drive's download form leads to; empty if there is none."""
+        if not self._action:
+            return ""
+        parts = urlsplit(urljoin(self._address, self._action))
+        return urlunsplit(parts._replace(query=urlencode(dict(parse_qsl(parts.query)) | self._fields)))
+
+    @property
+    def known_reason(self) -> str:
+        """Why there is no file, in a few words; empty for pages that are not known to us."""
+        title, text = self._title.lower().replace("-", " "), self._text.lower()
+        if "quota" in text or "too many users" in text:
+            return "too many people have fetched the file, and Google allows so many in a day; try again tomorrow"
+        if urlsplit(self._address).hostname == "accounts.google.com" or "sign in" in title:
+            return "the server asks to sign in: the owner does not share the file with everybody any more"
+        return ""
+
+    @property
+    def reason(self) -> str:
+        """Why there is no file, in a few words."""
+        title = " ".join(self._title.split())[:80] or "without a title"
+        return self.known_reason or f"the server sent a web page instead of the file ({title})"
 
 
 def pieces(reply: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -158,12 +314,18 @@ def require_safe(url: str) -> None:
 def reason_of(error: Exception) -> str:
     """Return in a few words why a download failed."""
     if isinstance(error, urllib.error.HTTPError):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            if said := Page(error.geturl() or "", error.read(MEBIBYTE)).known_reason:
+                return said
         return f"the server answered {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return f"no connection ({error.reason})"
     return str(error) or type(error).__name__
 
 
-def by_hand(entry: Download) -> str:
+def by_hand(entry: Entry) -> str:
     """Return how to do without this command."""
-    return f"Without a connection: get {entry.url} elsewhere and put it at {entry.path} ({entry.hash_said})"
+    return (
+        f"Without a connection: get {entry.sources[0]} elsewhere and put it at {entry.path} ({entry.hash_said}); the "
+        "same command then checks it"
+    )

@@ -9,15 +9,17 @@ import torch
 from rich.table import Table
 
 from lifter import LIFTERS, checkpoints, create_model
+from lifter.published import UNPUBLISHED, published_for, published_weights
 from lifter.skeletons import MOTION_FPS
 
 INPUTS = {2: "x, y", 3: "x, y, score"}
 
 
 def lifter_tables() -> Iterator[Table]:
-    """Yield the table of networks and that of their weights."""
+    """Yield the table of networks and those of their weights."""
     yield networks()
     yield weights()
+    yield published()
 
 
 def networks() -> Table:
@@ -50,8 +52,33 @@ def weights() -> Table:
     for name, spec in LIFTERS.items():
         entry = entries.get(name)
         table.add_row(
-            name, "included" if entry else "bring your own", f"{entry['training_minutes']:.0f} min" if entry else "-",
+            name, "included" if entry else source(name), f"{entry['training_minutes']:.0f} min" if entry else "-",
             validation(entry), jitter(entry), entry["licence"] if entry else "-", spec.published or "-",
+        )  # fmt: skip
+    return table
+
+
+def source(name: str) -> str:
+    """Return where weights of a lifter come from that is shipped without."""
+    theirs = published_for(name)
+    return f"fetch {theirs}" if theirs else "none published"
+
+
+def published() -> Table:
+    """Return one row per file that authors of lifters publish."""
+    table = Table(
+        title="Published weights of lifters: posemamba fetch NAME, then --lifter NAME",
+        caption="no hash is published: the first download is checked to be the network and its SHA-256 is demanded "
+        f"from then on; MB: at least. The authors of {' and '.join(UNPUBLISHED.values())} publish no weights",
+    )
+    for column in ("name", "what", "MB", "as published mm (P1 / P2)", "licence", "here"):
+        table.add_column(column)
+    for name, entry in published_weights().items():
+        is_whole = entry.lifter in LIFTERS
+        table.add_row(
+            name, entry.lifter if is_whole else "first stage of MDTF, fetched with it",
+            f"{4e-6 * num_parameters(entry.lifter):.0f}" if is_whole else "-",
+            (is_whole and LIFTERS[entry.lifter].published) or "-", entry.licence, "yes" if entry.is_here else "no",
         )  # fmt: skip
     return table
 

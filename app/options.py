@@ -26,7 +26,7 @@ class Options:
             best ones fetched.
         detect_every: People are looked for in every so many frames and their boxes moved between; keypoints are read in
             all of them. For detectors that find boxes first (yolo-hrnet).
-        lifter: Name in ``lifter.LIFTERS`` or path of a weights file.
+        lifter: Name in ``lifter.LIFTERS``, of ``posemamba fetch``, or path of a weights file.
         device: Where the lifter runs: auto (a CUDA GPU if the scan has a kernel for it, else the CPU), cpu, cuda, ...
         backend: Scan backend, one of BACKENDS.
         height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).

@@ -22,6 +22,7 @@ from app.seat import Seat
 from app.shares import share_of
 from detectors.checkpoints import downloads
 from lifter import LIFTERS
+from lifter.published import published_weights
 
 DEFAULTS = ServerOptions()
 SWEEP_S = 1.0  # how late a job may be deleted
@@ -237,7 +238,7 @@ class Service:
 
     def _check_options(self, options: Options) -> None:
         """Raise ValueError if options name files of the server that nobody offered."""
-        offered = {*LIFTERS, *downloads(), *self.settings.weights}
+        offered = {*LIFTERS, *downloads(), *published_weights(), *self.settings.weights}
         for name in (options.lifter, *options.detector_weights):
             if name not in offered:
                 raise ValueError(f"unknown weights {name!r}; choose from {', '.join(LIFTERS)}")

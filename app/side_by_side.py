@@ -11,8 +11,7 @@ from app.options import Options
 from app.pipeline import Progress, ready_lifter, silent
 from app.steadiness import DETECTOR_LIKE, assess_steadiness, long_clips
 from app.train import training_runs
-from lifter import LIFTERS
-from lifter.checkpoints import find_checkpoint, read_weights
+from lifter.checkpoints import read_named
 from lifter.training.data import Recipe
 from lifter.training.evaluate import FRAMES, validate
 from lifter.training.motion import load_motion
@@ -53,6 +52,6 @@ def side_by_side(folder: Path, names: Sequence[str], options: Options, progress:
 
 def trained_for(name: str) -> str:
     """Return how long a lifter, a name or a weights file, was trained on what; "-" if its file does not say."""
-    runs = training_runs(read_weights(find_checkpoint(name) if name in LIFTERS else Path(name)))
+    runs = training_runs(read_named(name))
     said = [[run.get(key, "?") for key in ("training_minutes", "device", "steps")] for run in runs]
     return " + ".join(f"{minutes} min on {device}, {steps} steps" for minutes, device, steps in said) or "-"

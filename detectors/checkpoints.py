@@ -1,4 +1,4 @@
-"""Names of published weights -> verified local files. Reads ``checkpoints/downloads.toml``; imports no torch."""
+"""Names of detectors' published weights -> verified local files (``checkpoints/downloads.toml``); imports no torch."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Download:
         sha256: Of the whole file; empty if the publisher only says a prefix.
         sha256_prefix: First hex digits of it; the file name of the publisher says them.
         package: Which must be installed to use it; empty if none of the optional ones.
+
+    ``fetch`` also asks for ``sources``, ``max_bytes`` and ``accept``.
     """
 
     name: str
@@ -56,6 +58,16 @@ class Download:
         return FOLDER / self.file
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Where it can be fetched from: at one place."""
+        return (self.url,)
+
+    @property
+    def max_bytes(self) -> int:
+        """What no version of the file exceeds."""
+        return 2 * (self.megabytes + 1) * 10**6
+
+    @property
     def hash_said(self) -> str:
         """The hash as far as it is known, for messages."""
         return f"SHA-256 {self.sha256 or self.sha256_prefix + '...'}"
@@ -64,11 +76,17 @@ class Download:
         """Return whether ``digest``, a whole SHA-256 in hex, is that of the published file."""
         return digest == self.sha256 if self.sha256 else digest.startswith(self.sha256_prefix)
 
+    def accept(self, file: Path) -> None:
+        """Raise ValueError unless a file is the published one; the text goes on after the name of the file."""
+        digest = sha256_of(file)
+        if not self.matches(digest):
+            raise ValueError(f"has SHA-256 {digest}, published is {self.hash_said}")
+
 
 def downloads() -> dict[str, Download]:
-    """Return the manifest: every file by name."""
+    """Return the manifest: every file of a detector by name."""
     entries = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))
-    return {name: Download(name, **entry) for name, entry in entries.items()}
+    return {name: Download(name, **entry) for name, entry in entries.items() if "lifter" not in entry}
 
 
 def find_weights(name_or_path: str | Path) -> Path:

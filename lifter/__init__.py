@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from lifter.published import FOLDER, fetched_lifters, read_toml
 
 # Before torch is imported: spinning OpenMP threads cost 5 to 9 times the work on shared cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -54,7 +50,6 @@ class LifterSpec:
     published: str = ""
 
 
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 POSEMAMBA = "after Huang et al. 2024; code ours, takes published weights"
 HGMAMBA = "after Cui et al. 2025; code ours"
 MOTIONAGFORMER = "after Mehraban et al. 2024; code ours, takes published weights"
@@ -133,8 +128,13 @@ def lifter_spec(name: str) -> LifterSpec:
 
 def trained_lifters() -> list[str]:
     """Return the lifters whose weights are in the checkpoints folder; hashes are not read."""
-    listing = tomllib.loads((CHECKPOINTS / "manifest.toml").read_text(encoding="utf-8"))
-    return [name for name in LIFTERS if name in listing and (CHECKPOINTS / listing[name]["file"]).is_file()]
+    listing = read_toml(FOLDER / "manifest.toml")
+    return [name for name in LIFTERS if name in listing and (FOLDER / listing[name]["file"]).is_file()]
+
+
+def usable_lifters() -> list[str]:
+    """Return the names whose weights are here, shipped or fetched; hashes are not read."""
+    return [*trained_lifters(), *fetched_lifters()]
 
 
 def create_model(name: str, drop_path: float | None = None, extras: Sequence[str] = ()) -> nn.Module:
@@ -148,17 +148,21 @@ def create_model(name: str, drop_path: float | None = None, extras: Sequence[str
     Raises:
         ValueError: Unknown name, or an extra that this network does not have.
     """
+    config = configuration(name, extras)
+    if drop_path is not None and hasattr(config, "drop_path"):
+        config = replace(config, drop_path=drop_path)
+    return importlib.import_module(lifter_spec(name).module).build(config)
+
+
+def configuration(name: str, extras: Sequence[str] = ()) -> Any:
+    """Return the configuration of lifter ``name``; arguments and errors as for ``create_model``."""
     spec = lifter_spec(name)
-    module = importlib.import_module(spec.module)
-    config = getattr(module, spec.config)
+    config = getattr(importlib.import_module(spec.module), spec.config)
     known = [field.name for field in fields(config) if field.default is False]
     for extra in extras:
         if extra not in known:
             raise ValueError(f"{name} has no extra {extra!r}; it has {', '.join(known) or 'none'}")
-    config = replace(config, **dict.fromkeys(extras, True))
-    if drop_path is not None and hasattr(config, "drop_path"):
-        config = replace(config, drop_path=drop_path)
-    return module.build(config)
+    return replace(config, **dict.fromkeys(extras, True))
 
 
 def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "auto") -> Lifter:
@@ -166,7 +170,8 @@ def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "
 
     Args:
         name_or_path: A name in ``LIFTERS`` (weights come from the checkpoints folder and are checked against the
-            manifest's SHA-256), or a weights file of any of these networks: ours (``.safetensors``) or a published one.
+            manifest's SHA-256), one of ``posemamba fetch`` (see ``lifter.published``), or a weights file of any of
+            these networks: ours (``.safetensors``) or a published one.
         device: "auto" (a CUDA GPU if the scan has a kernel for it, else the CPU), "cpu", "cuda", "cuda:1", ...
         backend: Scan backend, see ``lifter.scan``.
 

@@ -20,6 +20,7 @@ from lifter.graphs import GraphedModel
 from lifter.memory import Halving
 from lifter.parallel import map_parts, num_parts
 from lifter.precision import precision
+from lifter.published import published_weights, require_network
 from lifter.skeletons import MOTION_FPS as FPS
 from lifter.skeletons import coco17_to_h36m17, mirror
 from lifter.windows import Windows
@@ -38,7 +39,7 @@ class Lifter:
 
     Attributes:
         model: (B, T, 17, channels) normalized keypoints to (B, T, 17, 3).
-        name: Registry name of the architecture.
+        name: Registry name of the architecture, or the name of its published weights.
         window: Frames per window.
         normalization: "person" or "picture", see ``lifter.normalize``.
         unit: "m" or "normalized".
@@ -105,19 +106,23 @@ class Sequence2D:
 
 def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     """Return a ready lifter; see ``lifter.load_lifter``."""
-    is_name = str(name_or_path) in LIFTERS
+    given = str(name_or_path)
     on = resolve_device(device, backend)
     chosen = scan.resolve_backend(backend, on)
-    path = checkpoints.find_checkpoint(str(name_or_path)) if is_name else Path(name_or_path)
-    weights = checkpoints.read_weights(path)
+    weights = checkpoints.read_named(given)
     name, model, window = build_for(weights.tensors)
-    if is_name and name != name_or_path:
-        raise ValueError(f"{path} holds weights of {name}, expected {name_or_path}")
+    if given in LIFTERS and name != given:
+        raise ValueError(f"{weights.path} holds weights of {name}, expected {given}")
+    if entry := published_weights().get(given):
+        require_network(entry, name, model.config)
+        name = given
     scan.use_backend(model, chosen)
     normalization = weights.metadata.get("normalization", "picture")  # published weights: by picture width
     unit = weights.metadata.get("unit", "normalized")
     if normalization not in normalize.NORMALIZATIONS or unit not in ("m", "normalized"):
-        raise ValueError(f"{path} names normalization {normalization!r} and unit {unit!r}, which this version lacks")
+        raise ValueError(
+            f"{weights.path} names normalization {normalization!r} and unit {unit!r}, which this version lacks"
+        )
     channels, scans = int(model.config.channels), scan.has_scan(model)  # type: ignore[union-attr, arg-type]
     provenance = {
         "name": name,

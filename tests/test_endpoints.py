@@ -85,6 +85,8 @@ def test_what_can_be_chosen_are_options_with_their_defaults(address):
     assert {name: chosen[name] for name in other} == {**other, "formats": ("json", "viewer", "csv")}
     models = client.predict(api_name="/models")
     assert models["lifters"]["posemamba-s"] == "usable"
+    assert models["lifters"]["posemamba-l-h36m"] in ("usable", "no weights here")
+    assert "mdtf-bones-h36m" not in models["lifters"]  # half a network
     assert models["detectors"]["mediapipe"].startswith("usable")
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import app.fetch
 from app import fetch as fetching
 from app.cli import cli
 from app.fetch import fetch
@@ -243,6 +244,7 @@ def test_redirects_lead_to_https_only(server, entry, url):
 def test_the_command_fetches_by_name_and_reports_failures(server, entry, tmp_path, monkeypatch):
     bad = replace(entry, name="bad", file="bad.pt", sha256="0" * 64)
     monkeypatch.setattr(checkpoints, "downloads", lambda: {"weights": entry, "bad": bad})
+    monkeypatch.setattr(app.fetch, "published_weights", dict)
     good = CliRunner().invoke(cli, ["fetch", "weights"])
     assert (good.exit_code, good.stdout) == (0, f"weights: {tmp_path / 'weights.pt'} (AGPL-3.0)\n")
     everything = CliRunner().invoke(cli, ["fetch", "--all"])
