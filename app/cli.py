@@ -335,18 +335,27 @@ def models() -> None:
 def train(
     motion: Annotated[Path, typer.Argument(help="Folder with mocap: .npz, .bvh, .amc with .asf.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run; continued if it exists.")],
-    minutes: Annotated[float, typer.Option(help="Training time to spend in all, resumed runs included.")],
+    minutes: Annotated[float | None, typer.Option(help="Training time to spend in all, resumed runs included.")] = None,
+    cooldown: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", help="Branch off the run in OUT, into a folder in it, and bring the rates to zero."
+        ),
+    ] = None,
     lifter: Annotated[str, typer.Option(help=f"Network: {', '.join(LIFTERS)}.")] = DEFAULTS.lifter,
     extras: Annotated[
         list[str] | None,
         typer.Option(
             "--with",
-            help="A part of the network that is off by default: reference (MDTF: the mistakes of the published code), "
-            "use_bodyscale (HGMamba: hyperedges of the whole body); repeat.",
+            help="A part of the network that is off by default: reads_scores (PoseMamba: of keypoints, too), reference "
+            "(MDTF: the mistakes of the published code), use_bodyscale (HGMamba: edges of the whole body); repeat.",
             metavar="NAME",
         ),
     ] = None,
-    schedule: Annotated[str, typer.Option(help="laptop, full (a GPU) or published (PoseMamba's).")] = "laptop",
+    schedule: Annotated[
+        str, typer.Option(help="laptop, full (a GPU), long (days; ended by --cooldown) or published (PoseMamba's).")
+    ] = "laptop",
+    fps: Annotated[float, typer.Option(help="Frames per second that the network takes: 50 or 25.")] = 50.0,
     start: Annotated[Path | None, typer.Option(help="Begin with the weights in this file.")] = None,
     normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
     device: Device = DEFAULTS.device,
@@ -357,9 +366,12 @@ def train(
     Every ten minutes it writes weights.safetensors, curve.csv and curve.png; at the end manifest.toml, the entry for
     checkpoints/manifest.toml.
     """
-    from app.train import train_lifter
+    from app.train import TrainingOptions, train_lifter
 
-    train_lifter(motion, out, minutes, lifter, extras or (), schedule, normalization, start, device, seed, report=say)
+    options = TrainingOptions(
+        motion, out, minutes, cooldown, lifter, tuple(extras or ()), schedule, fps, normalization, start, device, seed
+    )
+    train_lifter(options, report=say)
 
 
 @cli.command()
@@ -368,12 +380,16 @@ def ablate(
     out: Annotated[Path, typer.Option("--out", "-o", help="CSV file; rows of the same name are replaced.")],
     names: Annotated[list[str] | None, typer.Option("--only", help="Name of a run; default all.")] = None,
     minutes: Annotated[float, typer.Option(help="Training time of each run, in processor time on a CPU.")] = 4.0,
+    start: Annotated[Path | None, typer.Option(help="Begin with the PoseMamba weights in this file.")] = None,
     device: Device = DEFAULTS.device,
 ) -> None:
-    """Train short runs that differ in one part of the recipe each, and score them on held-out motion."""
+    """Train short runs that differ in one part of the recipe each, and score them on held-out motion.
+
+    The runs stay in a folder named like the CSV file and are gone on with when called again.
+    """
     from app.train import ablate_recipe
 
-    ablate_recipe(motion, out, names, minutes, device, report=say)
+    ablate_recipe(motion, out, names, minutes, start, device, report=say)
 
 
 @cli.command()

@@ -332,7 +332,9 @@ def evaluate_motion(folder: Path, options: Options, progress: Progress = silent)
     )  # fmt: skip
     for split in ("validation", "unseen"):
         library = load_motion(folder, split)
-        e = validate(lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization))
+        e = validate(
+            lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization, fps=lifter.fps)
+        )
         windows.add_row(
             split, f"{library.minutes:.1f}", f"{e['clean_p1']:.1f} / {e['clean_p2']:.1f}",
             f"{e['noisy_p1']:.1f} / {e['noisy_p2']:.1f}",

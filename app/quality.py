@@ -13,7 +13,7 @@ from app.results import PoseResult, stretches
 from app.world import world_joints
 from detectors.people import Track
 from lifter import metrics
-from lifter.lift import seams_s
+from lifter.lift import Sampling
 from lifter.skeletons import LIMB_JOINTS, coco17_to_h36m17
 
 SEAM_REACH_S = 0.03  # frames this near to a window border count as being on it
@@ -35,7 +35,7 @@ def assess(result: PoseResult) -> list[dict[str, Any]]:
     deviation over mean (0.03 is 3 %); ``seam_ratio``, speed at window borders over speed elsewhere; ``foot_slide``,
     mean speed in m/s over the floor of a foot that stands; ``warnings``, sentences.
     """
-    window = result.provenance["lifter"]["window"]
+    window, fps = result.provenance["lifter"]["window"], result.provenance["lifter"]["fps"]
     reports = []
     for index, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True)):
         times = result.video.timestamps_s[track.frames]
@@ -54,7 +54,7 @@ def assess(result: PoseResult) -> list[dict[str, Any]]:
             "reprojection": None if miss is None else round(miss / max(height, 1.0), 4),
             "jitter": round(float(np.average([metrics.jitter(*run) for run in runs], weights=lengths)), 3),
             "bone_length_variation": round(metrics.bone_length_variation(pose.joints[track.valid]), 4),
-            "seam_ratio": seam_ratio(runs, window),
+            "seam_ratio": seam_ratio(runs, window, fps),
             "foot_slide": foot_slide(result, index),
         }
         reports.append({**report, "warnings": warnings_of(report, result, track)})
@@ -109,12 +109,13 @@ def foot_slide(result: PoseResult, index: int) -> float | None:
     return round(float(speed.mean()), 3) if len(speed) else None
 
 
-def seam_ratio(runs: list[Run], window: int) -> float | None:
+def seam_ratio(runs: list[Run], window: int, fps: float) -> float | None:
     """Return the mean speed at window borders over that elsewhere; None where no border lies.
 
     Args:
         runs: (joints (T, 17, 3), timestamps_s (T,)) of every stretch that was lifted by itself.
         window: Frames per window of the lifter.
+        fps: Frames per second that it takes.
     """
     at_seam, elsewhere = [], []
     for joints, times in runs:
@@ -123,7 +124,8 @@ def seam_ratio(runs: list[Run], window: int) -> float | None:
         steps = np.diff(times)
         speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1).mean(-1) / steps
         reach = max(SEAM_REACH_S, float(np.median(steps)))
-        is_seam = (np.abs((times[1:] + times[:-1])[:, None] / 2 - seams_s(times, window)) <= reach).any(1)
+        seams = times[0] + Sampling.of(times, window, fps).seams_s()
+        is_seam = (np.abs((times[1:] + times[:-1])[:, None] / 2 - seams) <= reach).any(1)
         at_seam.append(speed[is_seam])
         elsewhere.append(speed[~is_seam])
     seam, rest = np.concatenate([*at_seam, []]), np.concatenate([*elsewhere, []])

@@ -19,7 +19,6 @@ from app.pipeline import ready_lifter
 from lifter import LIFTERS
 from lifter.checkpoints import FOLDER, manifest
 from lifter.training.ablation import COLUMNS as ABLATION_COLUMNS
-from lifter.training.ablation import FRAMES as ABLATION_FRAMES
 from lifter.training.train import git_revision
 
 ABLATIONS = "ablations.csv"  # beside the page, written by ``posemamba ablate``
@@ -117,8 +116,9 @@ def _ablations(path: Path) -> list[str]:
             raise ValueError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(ABLATION_COLUMNS)}")
         rows = [[row[name] or "" for name in ABLATION_COLUMNS] for row in reader]
     table = Table(
-        title=f"errors in mm on held-out subjects, windows of {ABLATION_FRAMES} frames: 12 limbs, one scale (p1), "
-        "Procrustes (p2); exact 2D (clean), detector-like 2D (noisy)"
+        title="errors in mm on held-out subjects: 12 limbs, one scale (p1), Procrustes (p2); exact 2D (clean), "
+        "detector-like 2D (noisy)",
+        caption="frames seen: in training; window: frames of the windows that are scored, at 50 per second",
     )
     for name in ABLATION_COLUMNS:
         table.add_column(name.replace("_", " "), justify="left" if name in ("name", "start", "note") else "right")

@@ -39,7 +39,9 @@ def side_by_side(folder: Path, names: Sequence[str], options: Options, progress:
         table.add_column(column)
     for name in progress(names, "lifters side by side", len(names)):
         lifter = ready_lifter(name, options.device, options.backend)
-        e = validate(lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization))
+        e = validate(
+            lifter.model, library.to(lifter.device), Recipe(normalization=lifter.normalization, fps=lifter.fps)
+        )
         s = assess_steadiness(lifter, clips, DETECTOR_LIKE) if clips else None
         table.add_row(
             name, f"{sum(p.numel() for p in lifter.model.parameters()):,}", trained_for(name),

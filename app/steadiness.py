@@ -84,8 +84,8 @@ def assess_steadiness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[s
         "p2": mean["p2"],
         "jitter_ratio": mean["jitter"] / mean["true_jitter"],
         "worst_jitter_ratio": float(max(row["jitter_ratio"] for row in rows)),
-        "seam_ratio": seam_ratio(runs, lifter.window) or float("nan"),
-        "true_seam_ratio": seam_ratio(true_runs, lifter.window) or float("nan"),
+        "seam_ratio": seam_ratio(runs, lifter.window, lifter.fps) or float("nan"),
+        "true_seam_ratio": seam_ratio(true_runs, lifter.window, lifter.fps) or float("nan"),
         "bone_variation": mean["bone_variation"],
     }
 

@@ -7,12 +7,13 @@ import json
 import math
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from app.curves import draw_curves
@@ -23,41 +24,88 @@ from lifter.devices import resolve_device
 from lifter.lift import build_for
 from lifter.models import posemamba
 from lifter.normalize import NORMALIZATIONS
-from lifter.training.ablation import ABLATIONS, ablate
-from lifter.training.data import Recipe
+from lifter.skeletons import MOTION_FPS
+from lifter.training.ablation import ABLATIONS, ablate, write_row
+from lifter.training.data import BACK_AND_FORTH, Recipe
 from lifter.training.motion import load_motion
 from lifter.training.schedules import SCHEDULES
-from lifter.training.train import train
+from lifter.training.train import STATE, train
+
+RATES = (MOTION_FPS, MOTION_FPS / 2)
+EMBEDDING = "Spatial_patch_to_embedding.weight"  # of PoseMamba: (d, numbers per keypoint)
 
 
-def train_lifter(
-    motion: Path, out: Path, minutes: float, lifter: str, extras: Sequence[str], schedule: str, normalization: str,
-    start: Path | None, device: str, seed: int, report: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Train ``lifter``, with ``extras`` as in ``lifter.create_model``, for ``minutes`` and say where the weights are.
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What ``posemamba train`` is asked for.
+
+    Attributes:
+        motion: Folder with mocap.
+        out: Folder of the run; continued if it exists.
+        minutes: Training time to spend in all, resumed runs included; None for a cool-down.
+        cooldown: Minutes in which a branch of the run in ``out``, in a folder inside it, brings the rates to zero.
+        lifter: Name in ``lifter.LIFTERS``.
+        extras: Parts of the network that are off by default, as in ``lifter.create_model``.
+        schedule: Name in ``SCHEDULES``.
+        fps: Frames per second that the network takes, 25 or 50.
+        normalization: One of ``NORMALIZATIONS``.
+        start: Weights file to begin with.
+        device: Where to train, as in ``lifter.load_lifter``.
+        seed: Of all random draws.
+    """
+
+    motion: Path
+    out: Path
+    minutes: float | None = None
+    cooldown: float | None = None
+    lifter: str = "posemamba-s"
+    extras: tuple[str, ...] = ()
+    schedule: str = "laptop"
+    fps: float = MOTION_FPS
+    normalization: str = "person"
+    start: Path | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("schedule", SCHEDULES), ("normalization", NORMALIZATIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
+        if (self.minutes is None) == (self.cooldown is None):
+            raise ValueError("give either minutes, to train, or cooldown, to end a branch of the run well")
+        if not 0 < self.budget < math.inf:
+            raise ValueError(f"minutes must be positive and finite, got {self.budget}")
+        if self.fps not in RATES:
+            raise ValueError(f"fps must be one of {', '.join(f'{rate:g}' for rate in RATES)}, got {self.fps:g}")
+
+    @property
+    def budget(self) -> float:
+        """Minutes of training that are asked for."""
+        return self.minutes or self.cooldown or 0.0
+
+
+def train_lifter(options: TrainingOptions, report: Callable[[str], None]) -> None:
+    """Train a lifter and say where its weights are.
 
     Beside the files of ``lifter.training.train`` the folder gets ``manifest.toml``, the entry for checkpoints, and the
     curves as ``curve.png`` (if matplotlib is installed).
 
     Raises:
-        ValueError: Unknown lifter, extra, schedule or normalization, or a time that is not positive.
-        FileNotFoundError: No motion in the folder.
+        ValueError: Unknown lifter or extra, or weights that do not fit.
+        FileNotFoundError: No motion in the folder, or no run to branch off.
     """
-    for name, value, known in (("schedule", schedule, SCHEDULES), ("normalization", normalization, NORMALIZATIONS)):
-        if value not in known:
-            raise ValueError(f"unknown {name} {value!r}; choose one of {', '.join(known)}")
-    if not 0 < minutes < math.inf:
-        raise ValueError(f"minutes must be positive and finite, got {minutes}")
-    build = functools.partial(create_model, lifter, SCHEDULES[schedule].drop_path, extras)
-    untrained = build()
-    tensors, origin = (
-        (None, None) if start is None else starting_weights(start, untrained, ", ".join([lifter, *extras]))
-    )
-    train_set = load_motion(motion, "train", report)
-    held_out = load_motion(motion, "validation", report=lambda _: None)  # the same files: reported above
-    report(
-        f"{train_set.minutes:.1f} minutes of motion, {held_out.minutes:.1f} held out; {minutes:g} minutes of training"
-    )
+    schedule, out, branch_of = SCHEDULES[options.schedule], options.out, None
+    if options.cooldown is not None:
+        schedule = replace(schedule, decay="linear")
+        branch_of, out = options.out / STATE, branch_folder(options.out, options.cooldown)
+    build = functools.partial(create_model, options.lifter, schedule.drop_path, options.extras)
+    tensors, origin = None, None
+    if options.start is not None:
+        tensors, origin = starting_weights(options.start, build(), ", ".join([options.lifter, *options.extras]))
+    train_set = load_motion(options.motion, "train", report)
+    held_out = load_motion(options.motion, "validation", report=lambda _: None)  # the same files: reported above
+    report(f"{train_set.minutes:.1f} minutes of motion, {held_out.minutes:.1f} held out; "
+           f"{options.budget:g} minutes of training into {out}")  # fmt: skip
 
     def report_and_draw(line: str) -> None:
         report(line)
@@ -69,13 +117,14 @@ def train_lifter(
         held_out,
         build,
         out,
-        minutes=minutes,
-        schedule=SCHEDULES[schedule],
-        recipe=Recipe(normalization=normalization),
-        device=str(resolve_device(device)),
-        seed=seed,
+        minutes=options.budget,
+        schedule=schedule,
+        recipe=Recipe(normalization=options.normalization, fps=options.fps, back_and_forth=BACK_AND_FORTH),
+        device=str(resolve_device(options.device)),
+        seed=options.seed,
         start=tensors,
         start_provenance=origin,
+        branch_of=branch_of,
         command=shlex.join(["posemamba", *sys.argv[1:]]),
         report=report_and_draw,
     )
@@ -87,31 +136,71 @@ def train_lifter(
     report(f"{weights}: " + ", ".join(f"{name} {value:.1f} mm" for name, value in errors.items()))
 
 
+def branch_folder(run: Path, minutes: float) -> Path:
+    """Return where a cool-down of ``minutes`` of the run in a folder goes: one that was cut off is finished first.
+
+    Raises:
+        FileNotFoundError: There is no run.
+    """
+    if not (run / STATE).exists():
+        raise FileNotFoundError(f"no run to branch off in {run}: {STATE} is missing; train one with --minutes first")
+    unfinished = [folder for folder in sorted(run.glob("cooldown-*")) if not (folder / "manifest.toml").exists()]
+    if unfinished:
+        return unfinished[-1]
+    step = torch.load(run / STATE, map_location="cpu", weights_only=True)["step"]
+    return run / f"cooldown-{step}-{minutes:g}min"
+
+
 def ablate_recipe(
-    motion: Path, out: Path, names: list[str] | None, minutes: float, device: str, report: Callable[[str], None]
-) -> None:
-    """Run ``lifter.training.ablation`` on a small network of 3 block pairs; ValueError for an unknown run."""
+    motion: Path, out: Path, names: list[str] | None, minutes: float, start: Path | None, device: str,
+    report: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Run ``lifter.training.ablation`` on a small network of 3 block pairs, or on that of the weights ``start``.
+
+    Raises:
+        ValueError: An unknown run.
+    """
     names = names or list(ABLATIONS)
     unknown = [name for name in names if name not in ABLATIONS]
     if unknown:
         raise ValueError(f"unknown run {unknown[0]!r}; choose among {', '.join(map(repr, ABLATIONS))}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    small = replace(posemamba.SMALL, depth=3, drop_path=0.0)
-    ablate(
-        load_motion(motion, "train", report), load_motion(motion, "validation", report=lambda _: None),
-        functools.partial(posemamba.build, small), out, minutes=minutes, device=str(resolve_device(device)),
-        names=names, report=report,
-    )  # fmt: skip
+    train_set, held_out = load_motion(motion, "train", report), load_motion(motion, "validation", lambda _: None)
+    for name in names:
+        ablation = ABLATIONS[name]
+        if start is None:
+            small = replace(posemamba.SMALL, depth=3, drop_path=0.0, reads_scores="reads_scores" in ablation.extras)
+            build, tensors = functools.partial(posemamba.build, small), None
+        else:
+            _, model, _ = build_for(read_weights(start).tensors)
+            own: Any = model.config
+            build = functools.partial(
+                posemamba.build, replace(own, drop_path=0.0, **dict.fromkeys(ablation.extras, True))
+            )
+            tensors, _ = starting_weights(start, build(), name)
+        row = ablate(
+            train_set, held_out, build, out.with_suffix("") / name.replace(" ", "-"), name, minutes=minutes,
+            device=str(resolve_device(device)), start=tensors,
+        )  # fmt: skip
+        write_row(out, {**row, "start": "none" if start is None else start.name})
+        report(f"{name}: " + ", ".join(f"{key} {row[key]}" for key in row if key.endswith(("p1", "p2"))))
 
 
 def starting_weights(path: Path, model: nn.Module, called: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a weights file and how it was made; ValueError if they do not fit ``model``."""
+    """Return the tensors of a weights file and how it was made; those of a network that reads scores can be without.
+
+    Raises:
+        ValueError: They do not fit ``model``.
+    """
     weights = read_weights(path)
     name, _, _ = build_for(weights.tensors)
-    shapes = {key: tensor.shape for key, tensor in weights.tensors.items()}
-    if shapes != {key: tensor.shape for key, tensor in model.state_dict().items()}:
+    tensors, expected = dict(weights.tensors), model.state_dict()
+    if EMBEDDING in tensors and EMBEDDING in expected and expected[EMBEDDING].shape[1] > tensors[EMBEDDING].shape[1]:
+        scores = tensors[EMBEDDING].new_zeros(len(tensors[EMBEDDING]), 1)  # mean nothing at first
+        tensors[EMBEDDING] = torch.cat([tensors[EMBEDDING], scores], dim=1)
+    if {key: x.shape for key, x in tensors.items()} != {key: x.shape for key, x in expected.items()}:
         raise ValueError(f"{path} holds weights of {name}, expected {called}")
-    return weights.tensors, {"sha256": weights.sha256, **json.loads(weights.metadata.get("training", "{}"))}
+    return tensors, {"sha256": weights.sha256, **json.loads(weights.metadata.get("training", "{}"))}
 
 
 def training_runs(weights: Weights) -> list[dict[str, Any]]:
@@ -153,6 +242,7 @@ def manifest_entry(lifter: str, weights: Path, jitter: float | None) -> str:
         f"device = {json.dumps(training['device'])}",
         f"training_minutes = {sum(run.get('training_minutes', 0) for run in runs):.1f}",
         f"steps = {sum(run.get('steps', 0) for run in runs)}",
+        f"frames = {sum(run.get('frames', 0) for run in runs)}",
         f'motion_sha256 = "{training["motion_sha256"]}"',
         *([] if jitter is None else [f"jitter_over_truth = {jitter:.2f}"]),
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,11 +21,12 @@ from lifter.memory import Halving
 from lifter.parallel import map_parts, num_parts
 from lifter.precision import precision
 from lifter.published import published_weights, require_network
-from lifter.skeletons import MOTION_FPS as FPS
-from lifter.skeletons import coco17_to_h36m17, mirror
+from lifter.skeletons import MOTION_FPS, coco17_to_h36m17, mirror
 from lifter.windows import Windows
 
 OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
+RATE_TOLERANCE = 0.05  # of a network's rate: a clip this much faster than that needs no second phase
+MAX_PHASES = 2  # faster clips are answered by interpolation: 50 frames a second hold all that bodies do
 # Mirrored copies double them. On a CPU 250 MB for the small network, and more is no faster (measured). On a GPU
 # three and a half minutes of video: work for every multiprocessor of a large card, in about 4 GB for the small network
 # and 7 GB for the large one (by counting tensors); where that is too much the batch is halved, see lifter.memory.
@@ -47,6 +48,7 @@ class Lifter:
         provenance: Weights, hash, backend and conventions, ready for JSON.
         uses_graphs: Whether forward passes are replayed as CUDA graphs.
         channels: What the network reads of a keypoint: 2 (x, y) or 3 (x, y, score).
+        fps: Frames per second of what it takes.
     """
 
     model: nn.Module
@@ -58,6 +60,7 @@ class Lifter:
     provenance: dict[str, Any]
     uses_graphs: bool = False
     channels: int = 2
+    fps: float = MOTION_FPS
 
     @property
     def windows_per_batch(self) -> int:
@@ -119,6 +122,7 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     scan.use_backend(model, chosen)
     normalization = weights.metadata.get("normalization", "picture")  # published weights: by picture width
     unit = weights.metadata.get("unit", "normalized")
+    fps = rate_of(weights)
     if normalization not in normalize.NORMALIZATIONS or unit not in ("m", "normalized"):
         raise ValueError(
             f"{weights.path} names normalization {normalization!r} and unit {unit!r}, which this version lacks"
@@ -129,7 +133,7 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
         "weights": checkpoints.summary(weights),
         "normalization": normalization,
         "unit": unit,
-        "fps": FPS,
+        "fps": fps,
         "window": window,
         "channels": channels,
         "scan_backend": scan.describe(chosen) if scans else "none: this network does not scan",
@@ -137,7 +141,19 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     }
     model = model.eval().requires_grad_(False).to(on)
     uses_graphs = on.type == "cuda" and (chosen in GPU_BACKENDS or not scans)  # a loop: 80 000 nodes per graph
-    return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs, channels)
+    return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs, channels, fps)
+
+
+def rate_of(weights: checkpoints.Weights) -> float:
+    """Return the frames per second that a network was trained at; published ones at those of Human3.6M.
+
+    Raises:
+        ValueError: The file names another rate than training can have.
+    """
+    text = weights.metadata.get("fps", str(MOTION_FPS))
+    if text not in (known := [str(MOTION_FPS / stride) for stride in (1, 2)]):
+        raise ValueError(f"{weights.path} names {text!r} frames per second, expected one of {', '.join(known)}")
+    return float(text)
 
 
 def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
@@ -182,9 +198,10 @@ def _architecture(tensors: dict[str, Tensor]) -> tuple[ModuleType, Any]:
 
 
 def _name(module: ModuleType, config: Any) -> str:
-    """Return the registry name of a configuration, or one made of what it holds."""
+    """Return the registry name of a configuration, whatever it reads of keypoints, or one made of what it holds."""
+    plain = replace(config, reads_scores=False) if hasattr(config, "reads_scores") else config
     for name, spec in LIFTERS.items():
-        if spec.module == module.__name__ and getattr(module, spec.config) == config:
+        if spec.module == module.__name__ and getattr(module, spec.config) == plain:
             return name
     told = [f"{field.name}{getattr(config, field.name)}" for field in fields(config)
             if getattr(config, field.name) != field.default]  # fmt: skip
@@ -201,8 +218,8 @@ def lift(
 ) -> list[np.ndarray]:
     """Return root-relative joints (T, 17, 3) float32 per sequence, camera axes, on the frames of the sequence.
 
-    Windows of all sequences share batches. Keypoints are brought to 50 frames per second by linear interpolation (as in
-    training) and joints back to the frames' own times, so the frame rate of a clip does not change its motion.
+    Windows of all sequences share batches. Keypoints are brought to the network's frame rate by linear interpolation,
+    as in training, and joints back to the frames' own times, so the frame rate of a clip does not change its motion.
 
     Args:
         lifter: From ``lifter.load_lifter``.
@@ -213,46 +230,93 @@ def lift(
     """
     if not sequences:
         return []
-    plans, inputs, rotations = [], [], []
+    samplings, inputs, rotations = [], [], []
     for sequence in sequences:
-        plan, normalized, rotation = windows_of(lifter, sequence, fov_degrees)
-        plans.append(plan)
+        sampling, normalized, rotation = windows_of(lifter, sequence, fov_degrees)
+        samplings.append(sampling)
         inputs.append(normalized)
         rotations.append(rotation)
     joints = predict(lifter, torch.cat(inputs), use_flip, progress) @ torch.cat(rotations)[:, None]  # rows @ R = R^T x
     lifted, first = [], 0
-    for sequence, plan in zip(sequences, plans, strict=True):
-        count = len(plan.starts)
-        merged = plan.merge(joints[first : first + count].numpy())
-        first += count
-        on_frames = resample_back(merged, sequence.timestamps_s)
+    for sequence, sampling in zip(sequences, samplings, strict=True):
+        merged = sampling.merge(joints[first : first + sampling.num_windows].numpy())
+        first += sampling.num_windows
+        on_frames = resample_back(merged, sequence.timestamps_s, sampling.fps)
         lifted.append((on_frames - on_frames[:, :1]).astype(np.float32))
     return lifted
 
 
-def windows_of(lifter: Lifter, sequence: Sequence2D, fov_degrees: float) -> tuple[Windows, Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Sampling:
+    """How a sequence is sampled for a network: at a multiple of its rate, every sample belonging to one of the phases.
+
+    A clip with more frames per second than the network takes is seen in several phases, each at the network's rate, so
+    that every frame has an answer of its own.
+
+    Attributes:
+        fps: Samples per second of all phases together.
+        phases: Windows of the samples n, n + P, n + 2 P, ... for every phase n of P.
+    """
+
+    fps: float
+    phases: tuple[Windows, ...]
+
+    @classmethod
+    def of(cls, timestamps_s: np.ndarray, window: int, fps: float) -> Sampling:
+        """Return the sampling of frames at ``timestamps_s`` (T,) for windows of a network that takes ``fps``."""
+        clip_fps = 1 / np.median(np.diff(timestamps_s)) if len(timestamps_s) > 1 else fps
+        most = min(MAX_PHASES, round(MOTION_FPS / fps))
+        wanted = int(np.clip(np.ceil(clip_fps / fps - RATE_TOLERANCE), 1, most))
+        count = int(np.ceil((timestamps_s[-1] - timestamps_s[0]) * wanted * fps - 1e-6)) + 1
+        lengths = [len(range(phase, count, wanted)) for phase in range(min(wanted, count))]
+        return cls(wanted * fps, tuple(Windows(length, window, int(window * OVERLAP)) for length in lengths))
+
+    @property
+    def num_windows(self) -> int:
+        """Windows of all phases."""
+        return sum(len(phase.starts) for phase in self.phases)
+
+    def split(self, samples: np.ndarray) -> np.ndarray:
+        """Return (num windows, window, ...) of ``samples`` (T', ...), phase by phase."""
+        stride = len(self.phases)
+        return np.concatenate([windows.split(samples[n::stride]) for n, windows in enumerate(self.phases)])
+
+    def merge(self, windows: np.ndarray) -> np.ndarray:
+        """Return (T', ...) of ``windows`` (num windows, window, ...): the inverse of ``split``."""
+        stride, first = len(self.phases), 0
+        merged = np.empty((sum(phase.num_frames for phase in self.phases), *windows.shape[2:]), windows.dtype)
+        for n, phase in enumerate(self.phases):
+            merged[n::stride] = phase.merge(windows[first : first + len(phase.starts)])
+            first += len(phase.starts)
+        return merged
+
+    def seams_s(self) -> np.ndarray:
+        """Return when windows begin or end inside the sequence [s], counted from its first frame."""
+        seams = []
+        for n, phase in enumerate(self.phases):
+            starts = phase.starts
+            seams += [starts[1:] * len(self.phases) + n, (starts[:-1] + phase.window) * len(self.phases) + n]
+        return np.sort(np.concatenate(seams)) / self.fps
+
+
+def windows_of(lifter: Lifter, sequence: Sequence2D, fov_degrees: float) -> tuple[Sampling, Tensor, Tensor]:
     """Return how a sequence is cut, its network input (windows, T, 17, C) and rotations from camera to network axes.
 
     Raises:
         ValueError: The network reads scores and the sequence has none.
     """
-    points = resample(coco17_to_h36m17(sequence.keypoints.astype(np.float64)), sequence.timestamps_s)
-    plan = Windows(len(points), lifter.window, int(lifter.window * OVERLAP))
-    windows = torch.from_numpy(plan.split(points)).float()  # (windows, T, 17, 2) px
-    inputs, rotations = _normalized(lifter, windows, sequence, fov_degrees)
+    sampling = Sampling.of(sequence.timestamps_s, lifter.window, lifter.fps)
+
+    def cut(values: np.ndarray) -> Tensor:
+        samples = resample(coco17_to_h36m17(values.astype(np.float64)), sequence.timestamps_s, sampling.fps)
+        return torch.from_numpy(sampling.split(samples)).float()
+
+    inputs, rotations = _normalized(lifter, cut(sequence.keypoints), sequence, fov_degrees)
     if lifter.channels == 3:
         if sequence.scores is None:
             raise ValueError(f"{lifter.name} reads the scores of keypoints; give Sequence2D the detector's, or ones")
-        scores = resample(coco17_to_h36m17(sequence.scores[..., None].astype(np.float64)), sequence.timestamps_s)
-        inputs = torch.cat([inputs, torch.from_numpy(plan.split(scores)).float()], dim=-1)
-    return plan, inputs, rotations
-
-
-def seams_s(timestamps_s: np.ndarray, window: int) -> np.ndarray:
-    """Return the times [s] at which a window begins or ends inside a sequence with these timestamps (T,)."""
-    count = int(np.ceil((timestamps_s[-1] - timestamps_s[0]) * FPS - 1e-6)) + 1
-    starts = Windows(count, window, int(window * OVERLAP)).starts
-    return timestamps_s[0] + np.sort(np.concatenate([starts[1:], starts[:-1] + window])) / FPS
+        inputs = torch.cat([inputs, cut(sequence.scores[..., None])], dim=-1)
+    return sampling, inputs, rotations
 
 
 def _normalized(lifter: Lifter, points_px: Tensor, sequence: Sequence2D, fov: float) -> tuple[Tensor, Tensor]:
@@ -291,14 +355,14 @@ def _on_all_cores(model: nn.Module, rows: Tensor) -> Tensor:
     return torch.cat(map_parts(torch.inference_mode()(model), parts))
 
 
-def resample(points: np.ndarray, timestamps_s: np.ndarray, fps: float = FPS) -> np.ndarray:
+def resample(points: np.ndarray, timestamps_s: np.ndarray, fps: float) -> np.ndarray:
     """Return points (T, ...) at a constant rate over the same time, linearly interpolated; shape (T', ...)."""
     duration = timestamps_s[-1] - timestamps_s[0]
     count = int(np.ceil(duration * fps - 1e-6)) + 1
     return _at(points, timestamps_s - timestamps_s[0], np.arange(count) / fps)
 
 
-def resample_back(points: np.ndarray, timestamps_s: np.ndarray, fps: float = FPS) -> np.ndarray:
+def resample_back(points: np.ndarray, timestamps_s: np.ndarray, fps: float) -> np.ndarray:
     """Return points (T', ...) of a constant rate at the given times, linearly interpolated; shape (T, ...)."""
     return _at(points, np.arange(len(points)) / fps, timestamps_s - timestamps_s[0])
 

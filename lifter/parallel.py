@@ -19,15 +19,15 @@ def num_parts(items: int, device: torch.device) -> int:
 
 
 def map_parts(function: Callable[..., Result], *parts: Sequence[Any]) -> list[Result]:
-    """Return ``function`` of every part, each on a thread of its own that does not split its operations further.
+    """Return ``function`` of every part, on as many threads as torch may use, which do not split operations further.
 
     Measured on 2 cores, training step of the small network: 1.4 times faster than one batch on two torch threads.
     """
     count = len(parts[0])
     if count == 1:
         return [function(*(part[0] for part in parts))]
-    with _SETTING_THREADS, ThreadPoolExecutor(count) as pool:  # one caller at a time: the setting is the process's
-        threads = torch.get_num_threads()
+    threads = torch.get_num_threads()
+    with _SETTING_THREADS, ThreadPoolExecutor(min(count, threads)) as pool:  # one caller at a time: it is the process's
         torch.set_num_threads(1)
         try:
             return list(pool.map(function, *parts))

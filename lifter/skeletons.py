@@ -63,7 +63,7 @@ H36M17 = Skeleton(
     left_right=((4, 1), (5, 2), (6, 3), (11, 14), (12, 15), (13, 16)),
 )  # fmt: skip
 
-MOTION_FPS = 50.0  # frames per second of all training motion; keypoints are brought to it before they are lifted
+MOTION_FPS = 50.0  # frames per second of all training motion, and of networks whose weights name no other rate
 # The adult that every training window is scaled to, so that the network never has to guess body size.
 NOMINAL_BONE_SUM_M = 3.99  # over the 16 bones of H36M17: the mean of the recorded adults ...
 NOMINAL_HEIGHT_M = 1.70  # ... who stand about this tall

@@ -238,7 +238,9 @@ def test_tables_become_markdown():
     assert markdown(small_table()) == "**errors**\n\n| what | mm |\n| --- | ---: |\n| a \\| b | 1.0 |\n\nbelow"
 
 
-ABLATION = "name,minutes,start,clean_p1,clean_p2,noisy_p1,noisy_p2,note\nno splice,10,,60.1,40.2,70.3,50.4,one seed\n"
+ABLATION = """name,minutes,frames_seen,start,window,clean_p1,clean_p2,noisy_p1,noisy_p2,note
+no splice,10,5000,,81,60.1,40.2,70.3,50.4,one seed
+"""
 
 
 def test_the_page_has_everything_needed_to_repeat_it(tmp_path, tiny_weights):
@@ -252,7 +254,7 @@ def test_the_page_has_everything_needed_to_repeat_it(tmp_path, tiny_weights):
     for part in (
         lifter.provenance["weights"]["sha256"], "- machine: ", "- date: ", "- code: ",
         "## Motion\n\n```\nposemamba evaluate --motion mocap\n```\n\n**errors**",
-        "| no splice | 10 |  | 60.1 | 40.2 | 70.3 | 50.4 | one seed |",
+        "| no splice | 10 | 5000 |  | 81 | 60.1 | 40.2 | 70.3 | 50.4 | one seed |",
         "As published by the authors, not measured here", "| posemamba-l | 243 | 38.1 / - |",
     ):  # fmt: skip
         assert part in text

@@ -27,7 +27,7 @@ from lifter.skeletons import COCO17, H36M17, coco17_to_h36m17, with_rigid_bones
 from lifter.training.bvh import read_bvh
 from lifter.training.takes import place
 
-PROVENANCE = {"lifter": {"unit": "m", "window": 243}, "options": {"height_m": None, "fov_degrees": 50.0}}
+PROVENANCE = {"lifter": {"unit": "m", "window": 243, "fps": 50.0}, "options": {"height_m": None, "fov_degrees": 50.0}}
 TENTH_MM = 1e-4
 GAP = slice(100, 130)  # of person 1's own frames
 LATE = 30

@@ -9,9 +9,10 @@ from torch import nn
 
 from lifter import load_lifter, normalize
 from lifter.devices import resolve_device
-from lifter.lift import FPS, Lifter, Sequence2D, lift, mirror, resample, resample_back
+from lifter.lift import Lifter, Sampling, Sequence2D, lift, mirror, resample, resample_back
 from lifter.models.posemamba import SMALL, PoseMamba
 from lifter.skeletons import COCO17, H36M17, coco17_to_h36m17
+from lifter.skeletons import MOTION_FPS as FPS
 from lifter.training.train import save_weights
 
 CPU = torch.device("cpu")
@@ -38,8 +39,8 @@ class Lopsided(Flat):
         return super().forward(keypoints) + torch.tensor([0.1, 0, 0]) * (torch.arange(17.0) == 16)[:, None]
 
 
-def lifter(model: nn.Module, normalization: str = "picture") -> Lifter:
-    return Lifter(model, "test", 243, normalization, "normalized", CPU, {})
+def lifter(model: nn.Module, normalization: str = "picture", fps: float = FPS) -> Lifter:
+    return Lifter(model, "test", 243, normalization, "normalized", CPU, {}, fps=fps)
 
 
 def times(frames: int, fps: float = FPS) -> np.ndarray:
@@ -70,39 +71,39 @@ def mirrored(sequence: Sequence2D) -> Sequence2D:
 def test_resampling_at_the_networks_rate_changes_nothing(frames, rng):
     points = rng.normal(size=(frames, 17, 2))
     # timestamps i / 50 in float64: rounding only
-    np.testing.assert_allclose(resample(points, times(frames)), points, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(resample_back(points, times(frames)), points, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(resample(points, times(frames), FPS), points, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(resample_back(points, times(frames), FPS), points, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("fps", [10, 23.976, 29.97, 50, 120])
 def test_what_stands_still_stays(fps):
     points = np.broadcast_to(STANDING, (31, 17, 2))
-    there = resample(points, times(31, fps))
+    there = resample(points, times(31, fps), FPS)
     np.testing.assert_allclose(there, np.broadcast_to(STANDING, there.shape), rtol=0, atol=1e-9)  # float64 pixels
-    np.testing.assert_allclose(resample_back(there, times(31, fps)), points, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(resample_back(there, times(31, fps), FPS), points, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("fps", [10, 23.976, 29.97, 50, 120])
 def test_resampling_covers_the_whole_time(fps):
-    count = len(resample(np.zeros((31, 17, 2)), times(31, fps)))
+    count = len(resample(np.zeros((31, 17, 2)), times(31, fps), FPS))
     assert (count - 2) / FPS < 30 / fps + 1e-9
     assert (count - 1) / FPS >= 30 / fps - 1e-6
 
 
 def test_a_single_frame_is_one_sample():
     points = STANDING[None]
-    np.testing.assert_array_equal(resample(points, np.array([12.5])), points)
-    np.testing.assert_array_equal(resample_back(points, np.array([12.5])), points)
+    np.testing.assert_array_equal(resample(points, np.array([12.5]), FPS), points)
+    np.testing.assert_array_equal(resample_back(points, np.array([12.5]), FPS), points)
 
 
 def test_even_motion_is_reproduced_at_uneven_times(rng):
     # linear interpolation of a straight line is exact, whatever the timestamps; they need not start at 0
     timestamps = 3 + np.cumsum(rng.uniform(0.005, 0.08, 40))
     line = timestamps[:, None, None] * np.ones((17, 2))
-    even = resample(line, timestamps)
+    even = resample(line, timestamps, FPS)
     expected = np.minimum(timestamps[0] + np.arange(len(even)) / FPS, timestamps[-1])
     np.testing.assert_allclose(even[:, 0, 0], expected, rtol=0, atol=1e-9)  # float64
-    back = resample_back(even, timestamps)
+    back = resample_back(even, timestamps, FPS)
     # the last sample lies up to 1/50 s behind the end and is held there: half of that at the very last frames
     np.testing.assert_allclose(back[:, 0, 0], timestamps, rtol=0, atol=0.5 / FPS)
     inside = timestamps <= timestamps[-1] - 1 / FPS
@@ -121,19 +122,49 @@ def test_joints_come_back_on_the_frames_they_belong_to(frames, use_flip):
     np.testing.assert_allclose(joints, flat_answer(sequence), rtol=0, atol=1e-6)  # float32 around 1
 
 
+@pytest.mark.parametrize("network_fps", [25.0, 50.0])
 @pytest.mark.parametrize("fps", [24, 25, 29.97, 50, 60])
-def test_the_frame_rate_does_not_change_the_motion(fps):
+def test_the_frame_rate_does_not_change_the_motion(fps, network_fps):
     # a wave of 1 Hz and 60 px, 2 s, seen at different rates, against the wave itself
     timestamps = np.append(np.arange(int(2 * fps - 1e-6) + 1) / fps, 2.0)
     timestamps = timestamps[np.append(True, np.diff(timestamps) > 1e-6)]
     sway = np.zeros((len(timestamps), 17, 2))
     wrist = COCO17.index("left_wrist")
     sway[:, wrist, 1] = 60 * np.sin(2 * np.pi * timestamps)
-    (joints,) = lift(lifter(Flat()), [Sequence2D(STANDING + sway, timestamps, WIDTH, HEIGHT)])
+    (joints,) = lift(lifter(Flat(), fps=network_fps), [Sequence2D(STANDING + sway, timestamps, WIDTH, HEIGHT)])
     wave = (joints[:, H36M17.index("left_wrist"), 1] - joints[0, H36M17.index("left_wrist"), 1]) * WIDTH / 2
     # linear interpolation between samples h apart misses by at most h^2 / 8 times the largest second derivative; twice
-    bound = (1 / fps**2 + 1 / FPS**2) / 8 * 60 * (2 * np.pi) ** 2
+    sampled = network_fps if fps <= network_fps else FPS  # faster clips are seen in two phases
+    bound = (1 / fps**2 + 1 / sampled**2) / 8 * 60 * (2 * np.pi) ** 2
     np.testing.assert_allclose(wave, sway[:, wrist, 1], rtol=0, atol=bound + 1e-3)
+
+
+class Fixed(Flat):
+    """Answers the first of its frames for all, so that answers tell which rows a frame was in."""
+
+    def forward(self, keypoints):
+        return super().forward(keypoints[:, :1].expand_as(keypoints))
+
+
+def test_a_clip_of_twice_the_networks_rate_is_seen_in_two_halves():
+    # 244 frames at 50: even and odd ones are 122 each, at 25; every frame has the answer of its own half
+    sequence = noisy(244)
+    np.testing.assert_allclose(lift(lifter(Flat(), fps=25.0), [sequence])[0], flat_answer(sequence), rtol=0, atol=1e-6)
+    (joints,) = lift(lifter(Fixed(), fps=25.0), [sequence])
+    for half, first in ((joints[::2], flat_answer(sequence)[0]), (joints[1::2], flat_answer(sequence)[1])):
+        np.testing.assert_allclose(half, np.broadcast_to(first, (122, 17, 3)), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("fps", "phases"), [(10, 1), (25, 1), (26, 1), (29.97, 2), (50, 2), (240, 2)])
+@pytest.mark.parametrize("frames", [1, 2, 3, 700])
+def test_samples_of_all_phases_come_back_in_order(fps, phases, frames):
+    sampling = Sampling.of(times(frames, fps), 243, 25.0)
+    count = sum(phase.num_frames for phase in sampling.phases)
+    assert sampling.fps == 25 * phases or frames == 1
+    assert (count - 1) / sampling.fps >= (frames - 1) / fps - 1e-6  # all of the clip, and not a sample more
+    assert (count - 2) / sampling.fps < max((frames - 1) / fps, 1e-9)
+    samples = np.arange(count, dtype=np.float64)[:, None]
+    np.testing.assert_allclose(sampling.merge(sampling.split(samples)), samples, rtol=0, atol=1e-9)
 
 
 def test_both_mirror_images_are_averaged():

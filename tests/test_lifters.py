@@ -14,8 +14,8 @@ import torch
 
 import app.train
 from lifter import LIFTERS, checkpoints, create_model, load_lifter
-from lifter.lift import FPS, Sequence2D, build_for, lift
-from lifter.skeletons import COCO17, mirror
+from lifter.lift import Sequence2D, build_for, lift
+from lifter.skeletons import COCO17, MOTION_FPS, mirror
 from lifter.training.train import save_weights
 
 WIDTH, HEIGHT = 1280, 720
@@ -85,7 +85,7 @@ def walking(frames: int, seed: int = 0) -> Sequence2D:
     rng = np.random.default_rng(seed)
     pose = np.array([640, 360]) + rng.normal(size=(17, 2)) * [40, 110]
     phase, speed = rng.uniform(0, 6, (17, 2)), rng.uniform(2, 9, (17, 2))
-    times = np.arange(frames) / FPS
+    times = np.arange(frames) / MOTION_FPS
     keypoints = pose + 25 * np.sin(speed * times[:, None, None] + phase) + rng.normal(size=(frames, 17, 2))
     return Sequence2D(keypoints, times, WIDTH, HEIGHT, rng.uniform(0.3, 1, (frames, 17)))
 
@@ -142,7 +142,7 @@ def test_extras_make_networks_of_their_own_that_weights_files_remember(name, ext
     model.load_state_dict(tensors)
 
 
-@pytest.mark.parametrize(("name", "known"), [("mdtf-tiny", "reference"), ("posemamba-s", "none")])
+@pytest.mark.parametrize(("name", "known"), [("mdtf-tiny", "reference"), ("ssr-stf-xs", "none")])
 def test_an_extra_that_a_network_lacks_is_named_with_those_it_has(name, known):
     with pytest.raises(ValueError, match=rf"{name} has no extra 'warp'; it has {known}"):
         create_model(name, extras=["warp"])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.train import train_lifter
+from app.train import TrainingOptions, train_lifter
 from lifter import LIFTERS, LifterSpec
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training import mocap_files, takes
@@ -201,7 +201,8 @@ def test_a_lifter_trains_on_a_bvh_and_an_amc(tmp_path, tiny_lifter):
     (tmp_path / "mocap" / "broken.bvh").write_text("nonsense")
     lines = []
     train_lifter(
-        tmp_path / "mocap", tmp_path / "run", 0.02, tiny_lifter, (), "laptop", "person", None, "cpu", 0, lines.append
+        TrainingOptions(tmp_path / "mocap", tmp_path / "run", minutes=0.02, lifter=tiny_lifter, device="cpu"),
+        lines.append,
     )
     assert (tmp_path / "run" / "weights.safetensors").is_file()
     entry = (tmp_path / "run" / "manifest.toml").read_text()

@@ -23,9 +23,10 @@ from app import pipeline
 from app.cli import cli
 from app.fetch import MEBIBYTE, fetch
 from lifter import LIFTERS, checkpoints, create_model, load_lifter, published
-from lifter.lift import FPS, Sequence2D, lift
+from lifter.lift import Sequence2D, lift
 from lifter.models.mdtf import MDTF, TINY
 from lifter.published import published_weights, require_network
+from lifter.skeletons import MOTION_FPS
 
 TOLERANCE = 1e-4  # of the golden files
 PAGE = "<!DOCTYPE html><html><head><title>{title}</title></head><body>{body}</body></html>"
@@ -210,7 +211,7 @@ def names(folder):
 def walking(frames=20) -> Sequence2D:
     rng = np.random.default_rng(0)
     keypoints = np.array([640, 360]) + rng.normal(size=(frames, 17, 2)) * [40, 110]
-    return Sequence2D(keypoints, np.arange(frames) / FPS, 1280, 720, rng.uniform(0.3, 1, (frames, 17)))
+    return Sequence2D(keypoints, np.arange(frames) / MOTION_FPS, 1280, 720, rng.uniform(0.3, 1, (frames, 17)))
 
 
 def golden(root, name):

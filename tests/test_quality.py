@@ -13,14 +13,14 @@ from app.options import Options
 from app.quality import assess
 from app.results import PoseResult, Shot
 from app.trajectory import with_root
-from lifter.lift import seams_s
+from lifter.lift import Sampling
 
 BACK = {"eye": (0.0, 1.5, 5.2)}  # far enough to see everybody from head to foot
 ASIDE = np.array([0.3, 0, 0])
 
 
 def provenance(**options):
-    return {"lifter": {"unit": "m", "window": 243}, "options": {"fov_degrees": 50.0, **options}}
+    return {"lifter": {"unit": "m", "window": 243, "fps": 50.0}, "options": {"fov_degrees": 50.0, **options}}
 
 
 def result_of(*people, moves=False, **options):
@@ -100,8 +100,8 @@ def test_shaking_and_wobbling_are_warned_of(good):
 
 
 def test_jumps_at_window_borders_are_warned_of_and_jumps_elsewhere_are_not(good):
-    times = good.video.timestamps_s
-    borders = np.searchsorted(times, seams_s(times, 243))
+    times, fps = good.video.timestamps_s, result_of(good).provenance["lifter"]["fps"]
+    borders = np.searchsorted(times, times[0] + Sampling.of(times, 243, fps).seams_s())
     assert len(borders) == 4  # three windows, which overlap
     for places, is_warned in ((borders, True), (borders + 20, False)):
         joints = good.pose.joints.copy()

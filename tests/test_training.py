@@ -18,6 +18,7 @@ from lifter import checkpoints
 from lifter.models.hgmamba import HGMamba, HGMambaConfig
 from lifter.models.mdtf import MDTF, MDTFConfig
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
+from lifter.published import read_toml
 from lifter.training import ablation, losses, motion, train
 from lifter.training.data import Randomness, Recipe, make_batch
 from lifter.training.evaluate import validate
@@ -153,7 +154,7 @@ def test_a_finished_run_is_only_scored_again(trained, library):
 @pytest.mark.parametrize("config", [PoseMambaConfig(width=32, depth=2), PoseMambaConfig(width=16, depth=1)])
 def test_a_run_of_another_size_is_not_continued(trained, library, config):
     other = functools.partial(PoseMamba, config)
-    with pytest.raises(ValueError, match=r"holds a run of \{'width': 16, 'depth': 2.*, expected \{'width'"):
+    with pytest.raises(ValueError, match=r"is of a run of \{'width': 16, 'depth': 2.*, expected \{'width'"):
         train.train(library, library, other, trained[0], minutes=1, schedule=SHORT, recipe=STILL)
 
 
@@ -230,12 +231,14 @@ def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
     train.train(library, library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
                 start_provenance=origin, command="second", clock=ticking())  # fmt: skip
     text = app.train.manifest_entry("tiny", tmp_path / "weights.safetensors", 0.8349)
-    entry = checkpoints.tomllib.loads(text)["tiny"]
+    (tmp_path / "manifest.toml").write_text(text)
+    entry = read_toml(tmp_path / "manifest.toml")["tiny"]
     assert entry["commands"] == [origin["command"], "second"]
     assert entry["sha256"] == checkpoints.sha256_of(tmp_path / "weights.safetensors")
     assert entry["motion_sha256"] == motion.fingerprint(library)
     assert set(entry["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
     assert entry["steps"] > 100  # both runs
+    assert entry["frames"] > entry["steps"]
     assert entry["jitter_over_truth"] == 0.83
 
 
@@ -253,12 +256,13 @@ def test_matrices_are_stored_in_half_and_decays_exactly(trained):
 
 def test_ablations_fill_their_table(library, tmp_path):
     names = ["as shipped", "AdamW only"]
-    for run in (names, names[:1]):  # a second run replaces the row of the first
-        ablation.ablate(library, library, TINY_NET, tmp_path / "table.csv", minutes=1e-4, device="cpu", names=run)
+    for name in (*names, names[0]):  # a second run replaces the row of the first
+        row = ablation.ablate(library, library, TINY_NET, tmp_path / name, name, minutes=1e-4, device="cpu")
+        ablation.write_row(tmp_path / "table.csv", row)
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["name"] for row in rows) == sorted(names)
-    assert all(math.isfinite(float(row["noisy_p2"])) for row in rows)
+    assert all(math.isfinite(float(row["noisy_p2"])) and int(row["frames_seen"]) > 0 for row in rows)
 
 
 @pytest.mark.requires_cuda

@@ -7,6 +7,7 @@ import torch
 
 from lifter import normalize
 from lifter.lift import Lifter, Progress, predict
+from lifter.skeletons import MOTION_FPS
 
 
 def no_progress(batches, total: int):
@@ -36,8 +37,13 @@ def lift_windows(
         progress: Wraps the batches; gets them and their number.
 
     Raises:
-        ValueError: An output that is not finite.
+        ValueError: A lifter of another frame rate, or an output that is not finite.
     """
+    if lifter.fps != MOTION_FPS:
+        raise ValueError(
+            f"{lifter.name} takes {lifter.fps:g} frames per second, the benchmark's windows have {MOTION_FPS:g}; "
+            "choose weights of that rate, such as the published ones"
+        )
     points, size = torch.from_numpy(keypoints_px).double(), torch.from_numpy(sizes).double()[:, None, None]
     if lifter.normalization == "picture":
         inputs, rotation = normalize.to_picture(points, size[..., 0], size[..., 1]), torch.eye(3).double()[None]

@@ -42,7 +42,7 @@ class PoseMambaConfig:
         depth: Pairs of (spatial, temporal) blocks.
         window: Most frames the temporal embedding has room for.
         drop_path: Largest stochastic depth, reached in the last pair.
-        channels: Numbers per keypoint: x and y.
+        reads_scores: Whether keypoints are x, y and score; the published networks read x and y.
         fixed_length: Whether only windows of full length are taken.
     """
 
@@ -50,8 +50,13 @@ class PoseMambaConfig:
     depth: int
     window: int = WINDOW
     drop_path: float = 0.2
-    channels: ClassVar[int] = 2
+    reads_scores: bool = False
     fixed_length: ClassVar[bool] = False
+
+    @property
+    def channels(self) -> int:
+        """Numbers per keypoint."""
+        return 3 if self.reads_scores else 2
 
 
 SMALL = PoseMambaConfig(width=64, depth=10)
@@ -127,7 +132,7 @@ class PoseMamba(nn.Module):
         self.config = config
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.window, d))
-        self.Spatial_patch_to_embedding = nn.Linear(2, d)
+        self.Spatial_patch_to_embedding = nn.Linear(config.channels, d)
         drop = rising(config.drop_path, n)
         self.STEblocks = nn.ModuleList(Block(d, p) for p in drop)
         self.TTEblocks = nn.ModuleList(Block(d, p) for p in drop)
@@ -166,10 +171,11 @@ def config_of(state_dict: dict[str, Tensor]) -> PoseMambaConfig:
     try:
         _, d = state_dict["STEblocks.0.op.in_proj.weight"].shape  # no other network has this key
         _, window, _ = state_dict["Temporal_pos_embed"].shape
+        _, channels = state_dict["Spatial_patch_to_embedding.weight"].shape
         depth = len({int(key.split(".")[1]) for key in state_dict if key.startswith("STEblocks.")})
     except (KeyError, ValueError) as error:
         raise ValueError("no PoseMamba weights: expected keys such as STEblocks.0.op.in_proj.weight") from error
-    return PoseMambaConfig(width=d, depth=depth, window=window)
+    return PoseMambaConfig(width=d, depth=depth, window=window, reads_scores=channels == 3)
 
 
 def build(config: PoseMambaConfig) -> PoseMamba:

@@ -3,61 +3,92 @@
 from __future__ import annotations
 
 import csv
-import tempfile
+import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from lifter.checkpoints import read_weights
-from lifter.training.data import Recipe
+from lifter.training.data import BACK_AND_FORTH, Recipe
 from lifter.training.evaluate import validate
 from lifter.training.losses import LossWeights
 from lifter.training.motion import MotionLibrary
 from lifter.training.schedules import SCHEDULES, Schedule, Stage
 from lifter.training.train import train
 
-FRAMES = 81  # of the windows that are scored: short runs have not learned to use longer ones
-COLUMNS = ("name", "minutes", "start", "clean_p1", "clean_p2", "noisy_p1", "noisy_p2", "note")
-BASE = replace(SCHEDULES["laptop"], stages=(Stage(1.0, ((10, 27), (3, 81))),))  # the same batches for all
-# name: (schedule, recipe, note)
-ABLATIONS: dict[str, tuple[Schedule, Recipe, str]] = {
-    "as shipped": (BASE, Recipe(), "Muon and AdamW"),
-    "AdamW only": (replace(BASE, muon_rate=0.0), Recipe(), "learning rate 2.5e-3"),
-    "published loss": (replace(BASE, loss=LossWeights()), Recipe(), "velocity 20, smoothness 0.5"),
-    "normalized by picture width": (BASE, Recipe(normalization="picture"), "the published convention"),
-    "motion as recorded": (BASE, Recipe(varied=0.0, tilt=0.0), "nothing spliced, bent or tilted"),
-    "exact 2D in training": (BASE, Recipe(exact=1.0), "no simulated detector"),
-    "level cameras": (BASE, Recipe(steep_camera=0.0, turning_camera=0.0), "no high, low or moving cameras"),
+COLUMNS = ("name", "minutes", "frames_seen", "start", "window", "clean_p1", "clean_p2", "noisy_p1", "noisy_p2", "note")
+SHORT = replace(SCHEDULES["laptop"], stages=(Stage(1.0, ((10, 27), (3, 81))),))  # the same batches for all
+MIXED = replace(SCHEDULES["long"], decay="cosine")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One run.
+
+    Attributes:
+        note: What is special about it.
+        schedule: How it is trained.
+        recipe: On what.
+        extras: Parts of the network that are off by default.
+        frames: Frames of the windows that are scored, at 50 per second: short runs have not learned to use long ones.
+    """
+
+    note: str
+    schedule: Schedule = SHORT
+    recipe: Recipe = field(default_factory=Recipe)
+    extras: tuple[str, ...] = ()
+    frames: int = 81
+
+
+def compared(note: str, schedule: Schedule = MIXED, fps: float = 25.0, extras: tuple[str, ...] = ("reads_scores",)):
+    """Return a run of those that begin with trained weights; scored in windows of ten seconds."""
+    return Ablation(note, schedule, Recipe(fps=fps, back_and_forth=BACK_AND_FORTH), extras, frames=486)
+
+
+ABLATIONS: dict[str, Ablation] = {
+    "as shipped": Ablation("Muon and AdamW"),
+    "AdamW only": Ablation("learning rate 2e-3", replace(SHORT, muon_rate=0.0)),
+    "published loss": Ablation("velocity 20, smoothness 0.5", replace(SHORT, loss=LossWeights())),
+    "normalized by picture width": Ablation("the published convention", recipe=Recipe(normalization="picture")),
+    "motion as recorded": Ablation("nothing spliced, bent or tilted", recipe=Recipe(varied=0.0, tilt=0.0)),
+    "exact 2D in training": Ablation("no simulated detections", recipe=Recipe(exact=1.0)),
+    "level cameras": Ablation("no high, low or moving cameras", recipe=Recipe(steep_camera=0.0, turning_camera=0.0)),
+    "rate 25": compared("25 frames per second, scores, windows of 27, 81 and 243 frames"),
+    "rate 50": compared("50 frames per second, else the same", fps=50.0),
+    "no scores": compared("x and y only, else as rate 25", extras=()),
+    "short windows": compared("27 frames only, else as rate 25", replace(MIXED, stages=(Stage(1.0, ((23, 27),)),))),
 }
 
 
 def ablate(
-    library: MotionLibrary, held_out: MotionLibrary, build: Callable[[], nn.Module], out: Path, *, minutes: float,
-    device: str, names: list[str], seed: int = 0, report: Callable[[str], None] = lambda line: None,
-) -> None:  # fmt: skip
-    """Train ``names`` of ``ABLATIONS`` for ``minutes`` each and write a row per run to the CSV ``out``.
+    library: MotionLibrary, held_out: MotionLibrary, build: Callable[[], nn.Module], folder: Path, name: str, *,
+    minutes: float, device: str, start: dict[str, Tensor] | None = None, seed: int = 0,
+) -> dict[str, str]:  # fmt: skip
+    """Train one of ``ABLATIONS`` for ``minutes`` into ``folder``, which can be gone on with, and return its row.
 
-    ``build`` returns the untrained network. Minutes are of processor time on a CPU, so that runs on a busy machine stay
-    comparable. Rows of the same name are replaced. All runs are scored with the recipe as shipped, in each run's own
-    normalization.
+    ``build`` returns the untrained network, ``start`` are weights to begin with. Minutes are of processor time on a
+    CPU, so that runs on a busy machine stay comparable. All runs are scored with the cameras and detections of
+    ``Recipe()``, in each run's own normalization and rate.
     """
+    ablation = ABLATIONS[name]
     clock = time.process_time if device == "cpu" else time.perf_counter
-    for name in names:
-        schedule, recipe, note = ABLATIONS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            train(library, held_out, build, Path(folder), minutes=minutes, schedule=schedule, recipe=recipe,
-                  device=device, seed=seed, clock=clock)  # fmt: skip
-            tensors = read_weights(Path(folder) / "weights.safetensors").tensors
-        model = build().to(device).eval()
-        model.load_state_dict(tensors)
-        scored = replace(Recipe(), normalization=recipe.normalization)
-        errors = validate(model, held_out.to(device), scored, windows=96, frames=FRAMES)
-        row = {"name": name, "minutes": f"{minutes:g}", "start": "none", "note": note}
-        write_row(out, {**row, **{key: f"{value:.1f}" for key, value in errors.items()}})
-        report(f"{name}: " + ", ".join(f"{key} {value:.1f}" for key, value in errors.items()))
+    train(library, held_out, build, folder, minutes=minutes, schedule=ablation.schedule, recipe=ablation.recipe,
+          device=device, seed=seed, start=start, clock=clock)  # fmt: skip
+    weights = read_weights(folder / "weights.safetensors")
+    model = build().to(device).eval()
+    model.load_state_dict(weights.tensors)
+    scored = replace(Recipe(), normalization=ablation.recipe.normalization, fps=ablation.recipe.fps)
+    errors = validate(model, held_out.to(device), scored, windows=96 if ablation.frames < 100 else 48,
+                      frames=ablation.frames)  # fmt: skip
+    frames = json.loads(weights.metadata["training"])["frames"]
+    row = {
+        "name": name, "minutes": f"{minutes:g}", "frames_seen": str(frames), "window": str(ablation.frames),
+        "note": ablation.note,
+    }  # fmt: skip
+    return {**row, **{key: f"{value:.1f}" for key, value in errors.items()}}
 
 
 def write_row(path: Path, row: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from lifter.skeletons import COCO17, H36M17, MOTION_FPS, NOMINAL_BONE_SUM_M, coc
 from lifter.training.motion import MotionLibrary
 
 PARENTS = H36M17.parents
+BACK_AND_FORTH = 0.7  # of the windows of our own training
 UPPER_BODY = tuple(range(7, 17))
 
 # What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate --stills`` and
@@ -84,7 +85,14 @@ class Recipe:
     low_rate: float = 0.6  # filmed at 10 to 60 fps instead of 50
     short: float = 0.2  # the clip ends within the window, whose rest repeats its last frame as at inference
     unscored: float = 0.25  # the detector says nothing of its certainty: all scores are 1
+    back_and_forth: float = 0.0  # a clip shorter than the window turns round at its ends, instead of standing still
     normalization: str = "person"
+    fps: float = MOTION_FPS  # of the windows; the motion is filmed at 50 and every second frame taken for 25
+
+    @property
+    def stride(self) -> int:
+        """Recorded frames per frame of a window."""
+        return round(MOTION_FPS / self.fps)
 
 
 CLEAN: dict[str, Any] = {"exact": 0.0, "offset": (0.0, 0.0), "joint_bias": 0.0, "slow_jitter": (0.0, 0.0),
@@ -139,13 +147,19 @@ class Randomness:
 
 
 def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Recipe, rng: Randomness) -> Batch:
-    """Return ``count`` windows of ``frames`` frames at 50 fps: motion -> body -> camera -> detections -> input."""
+    """Return ``count`` windows of ``frames`` frames at the recipe's rate: motion, body, camera, detections, input.
+
+    Everything happens at the 50 frames per second of the recordings; then frames are left out, which is what resampling
+    at inference comes to.
+    """
+    frames = (frames - 1) * recipe.stride + 1
     world = vary_motion(library, count, frames, recipe, rng)  # (B, T, 17, 3)
     camera, focal, picture = film(world, recipe, rng)  # (B, T, 17, 3), (B,), (B, 2)
     coco = coco17_from_h36m17(camera)
     pixels = focal[:, None, None, None] * coco[..., :2] / coco[..., 2:] + picture[:, None, None] / 2 - 0.5
     detected = detect(pixels, hidden_joints(camera), recipe, rng)  # (B, T, 17, 3)
     points, joints = _cut_short(coco17_to_h36m17(detected), camera - camera[:, :, :1], recipe, rng)
+    points, joints = points[:, :: recipe.stride], joints[:, :: recipe.stride]
     points, scores = points.split((2, 1), dim=-1)
     if recipe.normalization == "picture":
         inputs = normalize.to_picture(points, *(x[:, None, None] for x in picture.unbind(-1)))
@@ -170,8 +184,7 @@ def _cut_short(points: Tensor, joints: Tensor, recipe: Recipe, rng: Randomness) 
 
 def vary_motion(library: MotionLibrary, count: int, frames: int, recipe: Recipe, rng: Randomness) -> Tensor:
     """Return (B, T, 17, 3) world joints: recorded motion, spliced, bent, tilted, resized, mirrored and turned."""
-    joints = library.draw(count, frames, recipe.speed, rng.generator)
-    other = library.draw(count, frames, recipe.speed, rng.generator)
+    joints, other = (library.draw(count, frames, recipe.speed, rng.generator, recipe.back_and_forth) for _ in range(2))
     is_varied = rng.happens(recipe.varied, count)
     is_spliced = rng.happens(recipe.splice, count) & is_varied
     joints = torch.where(is_spliced[:, None, None, None], _splice(joints, other), joints)

@@ -5,10 +5,12 @@ Source: nankingjing/PoseMamba@2ec3737, training losses with non-zero weight. Sam
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from lifter.skeletons import MOTION_FPS
 
 # How much the smoothness prior holds each joint still.
 SMOOTHNESS = (1, 1, 2.5, 2.5, 1, 2.5, 2.5, 1, 1, 1, 1.5, 1.5, 4, 4, 1.5, 4, 4)
@@ -48,6 +50,12 @@ def smoothness_loss(predicted: Tensor) -> Tensor:
     if predicted.shape[1] < 2:
         return predicted.new_zeros(())
     return (predicted.new_tensor(SMOOTHNESS)[:, None] * predicted.diff(dim=1).square()).mean()
+
+
+def at_rate(weights: LossWeights, fps: float) -> LossWeights:
+    """Return weights given at 50 frames per second for another rate, at which differences between frames are larger."""
+    share = fps / MOTION_FPS
+    return replace(weights, velocity=weights.velocity * share, smoothness=weights.smoothness * share**2)
 
 
 def pose_loss(predicted: Tensor, truth: Tensor, weights: LossWeights) -> Tensor:

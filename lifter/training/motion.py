@@ -72,10 +72,14 @@ class MotionLibrary:
         joints, starts, lengths = (x.to(device) for x in (self.joints, self.starts, self.lengths))
         return MotionLibrary(joints, starts, lengths, self.names, self.weights.to(device))
 
-    def draw(self, count: int, frames: int, speed: tuple[float, float], generator: torch.Generator) -> Tensor:
+    def draw(
+        self, count: int, frames: int, speed: tuple[float, float], generator: torch.Generator,
+        back_and_forth: float = 0.0,
+    ) -> Tensor:  # fmt: skip
         """Return (count, frames, 17, 3) windows from random clips at random places, played at a random speed.
 
-        A clip shorter than the window stands still at its end, as padding does at inference.
+        A clip shorter than the window stands still at its end, as padding does at inference; a share of
+        ``back_and_forth`` of them is played backwards from there, and so on.
         """
         device = self.joints.device
         clip = torch.multinomial(self.weights, count, replacement=True, generator=generator)
@@ -84,6 +88,12 @@ class MotionLibrary:
         first = torch.rand(count, device=device, generator=generator) * (last - rate * (frames - 1)).clamp(min=0)
         steps = torch.arange(frames, device=device) * rate[:, None] + first[:, None]
         place = torch.minimum(steps, last[:, None])
+        if back_and_forth:
+            turns = torch.rand(count, device=device, generator=generator) < back_and_forth
+            period = (2 * last[:, None]).clamp(min=1)
+            around = steps % period
+            place = torch.where(turns[:, None], torch.minimum(around, period - around), place)
+            place = torch.minimum(place, last[:, None])
         floor = place.floor().long()
         ceil = torch.minimum(floor + 1, last[:, None].long())
         start = self.starts[clip][:, None]

@@ -47,7 +47,9 @@ class Schedule:
         layer_scale: What layer scales start at, for networks that have them; the published 1e-5 keeps blocks shut for
             long.
         decays_learn: False keeps A = -(1 ... 16), for which the compiled scan needs one exponential instead of 16.
-        loss: Weights of the loss terms.
+        loss: Weights of the loss terms, at 50 frames per second.
+        decay: How learning rates fall over the budget: "cosine", "linear", both to zero, or "none" for a run of unknown
+            length; ``posemamba train --cooldown`` brings the rates of such a run to zero in a branch of it.
     """
 
     stages: tuple[Stage, ...]
@@ -59,6 +61,7 @@ class Schedule:
     layer_scale: float
     decays_learn: bool
     loss: LossWeights
+    decay: str = "cosine"
 
 
 OUR_LOSS = LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0)
@@ -93,6 +96,19 @@ SCHEDULES = {
         layer_scale=0.1,
         decays_learn=False,
         loss=OUR_LOSS,
+    ),
+    # A CPU for days: some 600 frames a step, enough of them in long windows to learn what these are good for.
+    "long": Schedule(
+        stages=(Stage(1.00, ((8, 27), (2, 81), (1, 243))),),
+        learning_rate=1e-3,
+        muon_rate=5e-3,
+        weight_decay=0.01,
+        ema=0.999,
+        drop_path=0.0,
+        layer_scale=0.1,
+        decays_learn=False,
+        loss=OUR_LOSS,
+        decay="none",
     ),
     # PoseMamba's code; the others were published with other recipes.
     "published": Schedule(

@@ -23,14 +23,20 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from lifter.precision import precision
 from lifter.training.data import Batch, Randomness, Recipe, make_batch
 from lifter.training.evaluate import validate
-from lifter.training.gradients import Gradients, Portion, RecordedGradients, gradients_on
-from lifter.training.losses import pose_loss
+from lifter.training.gradients import Gradients, Portion, RecordedGradients, gradients_on, num_frames
+from lifter.training.losses import at_rate, pose_loss
 from lifter.training.motion import MotionLibrary, fingerprint
 from lifter.training.muon import Muon
 from lifter.training.schedules import Schedule, Stage
 
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
+STATE = "state.pt"
+DECAYS: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+    "none": lambda progress: 1.0,
+}
 SAVE_EVERY_S = 20.0  # a run killed at any moment loses no more
 VALIDATE_EVERY_S = 600.0  # scoring takes a minute of one core
 # Steps whose windows are made at once: on a GPU making few takes as long as making many.
@@ -48,7 +54,9 @@ class Training:
     ema: nn.Module
     optimizers: tuple[torch.optim.Optimizer, ...]
     step: int = 0
+    frames: int = 0  # seen in all
     seconds: float = 0.0
+    branched: float = 0.0  # seconds at which this run left the one it is a branch of
     validated: float = 0.0  # seconds at the last validation
     is_pretrained: bool = True  # False while the part of ``trained_first`` is what learns
 
@@ -67,6 +75,7 @@ def train(
     command: str = "",
     start: dict[str, Tensor] | None = None,
     start_provenance: dict[str, Any] | None = None,
+    branch_of: Path | None = None,
     clock: Callable[[], float] = time.perf_counter,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -79,18 +88,21 @@ def train(
     ``build`` returns the untrained network, in the interface of ``lifter.models``; weights ``start`` of the same
     network are the beginning of a new run, and ``start_provenance`` says where they come from. A network with a
     ``pretrained_part`` trains that first, by its ``pretraining_loss``, unless it starts from weights, and keeps its
-    average. ``clock`` counts seconds.
+    average. ``branch_of`` is the ``state.pt`` of another run: this one goes on from there for ``minutes`` more, its
+    rates falling from what they are in ``schedule``. ``clock`` counts seconds.
 
     Raises:
-        ValueError: The folder holds a run of another network.
+        ValueError: The folder, or ``branch_of``, holds a run of another network.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = Randomness(seed, device)
     library, held_out = library.to(device), held_out.to(device)
-    budget = 60 * minutes
     torch.manual_seed(seed)
     run = _begin(build().to(device), schedule, start)
-    if _restore(run, folder, rng):
+    if not _restore(run, folder / STATE, rng) and branch_of is not None and _restore(run, branch_of, rng):
+        run.branched = run.validated = run.seconds
+    budget = run.branched + 60 * minutes
+    if run.step:
         report(f"resumed at step {run.step}, {run.seconds / 60:.1f} minutes")
     steps = _Steps(run, library, recipe, schedule, rng)
     provenance = {
@@ -104,7 +116,7 @@ def train(
     with precision("tf32", torch.device(device)):
         while run.seconds < budget:
             began = clock()
-            losses.append(steps.take(run.seconds / budget))
+            losses.append(steps.take((run.seconds - run.branched) / (60 * minutes)))
             if steps.can_stop:
                 losses[-1].item()  # waits for a GPU, so that seconds are those of its work
             run.seconds += clock() - began
@@ -112,8 +124,8 @@ def train(
             if run.seconds - run.validated > VALIDATE_EVERY_S or is_over:
                 run.validated = run.seconds
                 errors = validate(run.ema, held_out, recipe)
-                row = {"step": run.step, "minutes": run.seconds / 60, "loss": float(torch.stack(losses).mean()),
-                       **errors}  # fmt: skip
+                row = {"step": run.step, "frames": run.frames, "minutes": run.seconds / 60,
+                       "loss": float(torch.stack(losses).mean()), **errors}  # fmt: skip
                 losses = []
                 _save_weights(run, folder, provenance, errors)
                 append_row(folder / "curve.csv", row)
@@ -189,18 +201,21 @@ class _Steps:
             self._waiting.extend(self._make())
         if trained_first(run.model) is not None:  # its two parts learn one after the other
             progress = (progress - PRETRAINING) / (1 - PRETRAINING) if run.is_pretrained else progress / PRETRAINING
-        decay = (1 + math.cos(math.pi * min(1.0, max(0.0, progress)))) / 2
-        share = max(0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * decay)
+        share = max(
+            0.01, min(1.0, (run.step + 1) / WARM_UP_STEPS) * DECAYS[schedule.decay](min(1.0, max(0.0, progress)))
+        )
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * optimizer.defaults["lr"]
         assert self._gradients is not None
-        loss = self._gradients(self._waiting.popleft())
+        portions = self._waiting.popleft()
+        loss = self._gradients(portions)
         nn.utils.clip_grad_norm_([p for p in run.model.parameters() if p.grad is not None], GRADIENT_CLIP)
         for optimizer in run.optimizers:
             optimizer.step()
         _average(run, min(schedule.ema, (run.step + 1) / (run.step + 10)))
         run.step += 1
+        run.frames += num_frames(portions)
         return loss
 
     def _enter(self, progress: float) -> None:
@@ -219,7 +234,7 @@ class _Steps:
         parameters = [p for p in model.parameters() if p.requires_grad and (p in early) == is_pretraining]
         for parameter in model.parameters():
             parameter.grad = None  # optimizers leave alone what has none
-        channels, weights = model.config.channels, self._schedule.loss
+        channels, weights = model.config.channels, at_rate(self._schedule.loss, self._recipe.fps)
 
         def loss(inputs: Tensor, joints: Tensor, first: Tensor) -> Tensor:
             if is_pretraining:
@@ -260,31 +275,34 @@ def _save_state(run: Training, folder: Path, rng: Randomness) -> None:
         "ema": run.ema.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
         "step": run.step,
+        "frames": run.frames,
         "seconds": run.seconds,
+        "branched": run.branched,
         "validated": run.validated,
         "is_pretrained": run.is_pretrained,
         "generator": rng.generator.get_state(),
         "torch_generator": torch.get_rng_state(),  # stochastic depth draws from torch's own
         "cuda_generator": torch.cuda.get_rng_state(rng.device) if rng.device.type == "cuda" else None,
     }
-    part = folder / "state.pt.part"
+    part = folder / (STATE + ".part")
     torch.save(state, part)
-    part.replace(folder / "state.pt")
+    part.replace(folder / STATE)
 
 
-def _restore(run: Training, folder: Path, rng: Randomness) -> bool:
-    """Bring ``run`` to where the one in ``folder`` stopped; return whether there is one."""
-    if not (folder / "state.pt").exists():
+def _restore(run: Training, file: Path, rng: Randomness) -> bool:
+    """Bring ``run`` to where the one of a state file stopped; return whether there is such a file."""
+    if not file.exists():
         return False
-    state = torch.load(folder / "state.pt", map_location=rng.device, weights_only=True)
+    state = torch.load(file, map_location=rng.device, weights_only=True)
     config = asdict(run.model.config)  # type: ignore[call-overload]
     if state.get("config") != config:
-        raise ValueError(f"{folder} holds a run of {state.get('config')}, expected {config}; choose another folder")
+        raise ValueError(f"{file} is of a run of {state.get('config')}, expected {config}; choose another folder")
     run.model.load_state_dict(state["model"])
     run.ema.load_state_dict(state["ema"])
     for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    run.step, run.seconds, run.validated = state["step"], state["seconds"], state["validated"]
+    for name in ("step", "frames", "seconds", "validated", "branched"):
+        setattr(run, name, state[name])
     run.is_pretrained = state.get("is_pretrained", True)
     rng.generator.set_state(state["generator"].cpu())
     torch.set_rng_state(state["torch_generator"].cpu())
@@ -298,11 +316,13 @@ def _save_weights(run: Training, folder: Path, provenance: dict[str, Any], error
         **provenance,
         "training_minutes": round(run.seconds / 60, 1),
         "steps": run.step,
+        "frames": run.frames,
         "validation_mm": {name: round(value, 1) for name, value in errors.items()},
     }
     metadata = {
         "normalization": provenance["recipe"]["normalization"],
         "unit": "m",
+        "fps": str(provenance["recipe"]["fps"]),
         "training": json.dumps(training),
     }
     save_weights(with_half_matrices(run.ema.state_dict()), metadata, folder / "weights.safetensors")
