@@ -139,7 +139,7 @@ def test_help_loads_no_heavy_package():
 def test_defaults_of_run_are_those_of_options():
     command = typer.main.get_command(cli).commands["run"]
     flags = {p.name: p.default for p in command.params}
-    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "rigid_bones": "has_rigid_bones",
+    names = {"height": "height_m", "fov": "fov_degrees", "rigid_bones": "has_rigid_bones",
              "smooth": "smooth_hz", "max_gap": "max_gap_s", "min_track": "min_track_s", "upright": "is_upright",
              "overlay": "has_overlay"}  # fmt: skip
     from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}

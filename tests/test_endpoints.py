@@ -77,7 +77,7 @@ def test_what_can_be_chosen_are_options_with_their_defaults(address):
     assert asdict(options_of(**arguments)) == {**asdict(Options()), "formats": options_of(**arguments).formats}
     assert set(options_of(**arguments).formats) == set(FORMATS)
     other = {
-        "detector": "mediapipe", "lifter": "mdtf-tiny", "people": "largest", "smooth_hz": 6, "height_m": 1.5,
+        "quality": "fast", "detector": "mediapipe", "lifter": "mdtf-tiny", "people": "largest", "smooth_hz": 6, "height_m": 1.5,
         "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"],
     }  # fmt: skip
     assert other.keys() == arguments.keys()
