@@ -18,7 +18,7 @@ from app import __version__
 from app.clip import EXPECTED
 from app.console import fail, note, print_table, say, show_progress
 from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options, ServerOptions
-from detectors import AUTO, BEST_FIRST, DETECTORS, resolve_detector
+from detectors import AUTO, BEST_FIRST, DETECTORS, QUALITIES, meanings, resolve_detector
 from lifter import LIFTERS, trained_lifters
 from lifter.published import hint_for, published_weights
 
@@ -32,7 +32,16 @@ DetectorOption = Annotated[
 ]
 DetectorWeights = Annotated[
     list[str],
-    typer.Option(help="Which weights the detector uses: a name of 'posemamba fetch' or a file; repeatable."),
+    typer.Option(help="Weights for the detector, whatever the quality: a name of 'posemamba fetch' or a file; repeat."),
+]
+Qualities = Enum("Qualities", {name: name for name in QUALITIES}, type=str)  # type: ignore[misc]
+DEFAULT_QUALITY = Qualities(DEFAULTS.quality)
+Quality = Annotated[
+    Qualities,
+    typer.Option(
+        help="fast: the smallest networks that are here, no flip averaging; best: MediaPipe's heavy network after "
+        "'posemamba fetch mediapipe-heavy'; balanced in between. For other detectors it is as best."
+    ),
 ]
 UpAxes = Enum("UpAxes", {axis: axis for axis in UP_AXES}, type=str)  # type: ignore[misc]
 DEFAULT_UP = UpAxes(DEFAULTS.up)
@@ -92,6 +101,7 @@ def configure(
 def run(
     inputs: Annotated[list[Path], typer.Argument(help="Videos, or folders searched for videos.", metavar="INPUT...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Results go to OUT/<clip name>/.")],
+    quality: Quality = DEFAULT_QUALITY,
     detector: DetectorOption = DEFAULT_DETECTOR,
     detector_weights: DetectorWeights = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     detect_every: Annotated[
@@ -106,7 +116,6 @@ def run(
     fov: Annotated[float, typer.Option(help="Field of view along the picture's longer side, degrees.")] = (
         DEFAULTS.fov_degrees
     ),
-    flip: Annotated[bool, typer.Option(help="Average with the mirrored input.")] = DEFAULTS.use_flip,
     rigid_bones: Annotated[
         bool, typer.Option(help="Constant bone lengths in every file; bvh and glb have them anyway.")
     ] = DEFAULTS.has_rigid_bones,
@@ -142,9 +151,9 @@ def run(
     What is done is left alone: run the same command again to go on after an interruption, or with more videos.
     """
     options = usable_options(
-        detector=detector.value, detector_weights=tuple(detector_weights), detect_every=detect_every, lifter=lifter,
-        device=device, backend=backend, height_m=height, fov_degrees=fov, use_flip=flip, has_rigid_bones=rigid_bones,
-        smooth_hz=smooth, max_gap_s=max_gap, min_track_s=min_track, people=people,
+        quality=quality.value, detector=detector.value, detector_weights=tuple(detector_weights),
+        detect_every=detect_every, lifter=lifter, device=device, backend=backend, height_m=height, fov_degrees=fov,
+        has_rigid_bones=rigid_bones, smooth_hz=smooth, max_gap_s=max_gap, min_track_s=min_track, people=people,
         formats=tuple(name.strip() for name in formats.split(",")), up=up.value, is_upright=upright,
         has_overlay=overlay,
     )  # fmt: skip
@@ -160,9 +169,10 @@ def run(
         fail(problem)
     failed = len(found.problems)
     if found.clips:
-        if options.detector == AUTO:
-            best = resolve_detector(AUTO)
-            note("detector auto: " + ", ".join(filter(None, (best, DETECTORS[best].remark()))))
+        if scheduler is None:  # its machines may have other weights than this one
+            from app.pipeline import words_of
+
+            note(words_of(options))
         request = Request(found.clips, out, jobs, scheduler)
         failed += say_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)
@@ -259,6 +269,8 @@ def say_downloads() -> int:
         say(f"detector auto: {resolve_detector(AUTO)}")
     except RuntimeError as error:
         say(f"detector auto: {error}")
+    for quality, about in meanings().items():
+        say(f"quality {quality}: {about}")
     damaged = 0
     for entry in downloads().values():
         try:
@@ -425,6 +437,7 @@ def evaluate(
         Path | None, typer.Option(help="COCO keypoints file of pictures: measure the 2D detector on them.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a page of results, such as docs/results.md.")] = None,
+    quality: Quality = DEFAULT_QUALITY,
     detector: DetectorOption = DEFAULT_DETECTOR,
     detector_weights: DetectorWeights = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     lifter: Lifter = DEFAULTS.lifter,
@@ -441,11 +454,15 @@ def evaluate(
     if (detector_errors or placement) and not clips:
         raise typer.BadParameter("--detector-errors and --placement are measured on clips; give some, or use --stills")
     options = usable_options(
-        detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter, device=device, backend=backend
-    )
+        quality=quality.value, detector=detector.value, detector_weights=tuple(detector_weights), lifter=lifter,
+        device=device, backend=backend,
+    )  # fmt: skip
+    from app.evaluate import Request, evaluations
+    from app.pipeline import words_of
+
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))
-    from app.evaluate import Request, evaluations
+        note(words_of(options))
 
     done = []
     request = Request(
@@ -539,6 +556,7 @@ def bench_pipeline(
     detector: DetectorOption = DEFAULT_DETECTOR,
     detector_weights: DetectorWeights = list(DEFAULTS.detector_weights),  # noqa: B006 - typer copies it
     detect_every: Annotated[int, typer.Option(help="As for run.")] = DEFAULTS.detect_every,
+    quality: Quality = DEFAULT_QUALITY,
     lifter: Lifter = DEFAULTS.lifter,
     device: Device = DEFAULTS.device,
 ) -> None:
@@ -547,8 +565,8 @@ def bench_pipeline(
     from app.bench.stages import stage_table
 
     options = usable_options(
-        detector=resolve_detector(detector.value), detector_weights=tuple(detector_weights), detect_every=detect_every,
-        lifter=lifter, device=device,
+        quality=quality.value, detector=resolve_detector(detector.value), detector_weights=tuple(detector_weights),
+        detect_every=detect_every, lifter=lifter, device=device,
     )  # fmt: skip
     print_table(time_pipeline(clip, repeat, options))
     print_table(stage_table(clip, options))

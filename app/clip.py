@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 EXPECTED = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
-# Options that do not change the numbers (but for rounding), and those that are known by the hashes of weights.
-IMMATERIAL = ("device", "backend", "detector", "detector_weights", "lifter")
+# Options that do not change the numbers (but for rounding), and those that are known by the hashes of weights; of
+# quality, these and whether inputs are mirrored are all there is.
+IMMATERIAL = ("device", "backend", "quality", "detector", "detector_weights", "lifter")
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def models_of(options: Options) -> dict[str, Any]:
 def key_of(video_sha256: str, options: Options, models: dict[str, Any]) -> str:
     """Return what is the same for results that need not be made again: a hash of video, options and weights."""
     settings = {name: value for name, value in asdict(options).items() if name not in IMMATERIAL}
+    settings["use_flip"] = options.use_flip
     content = {"video": video_sha256, "options": settings, "models": models}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.options import FORMATS, PEOPLE, Options
-from detectors import AUTO, DETECTORS
+from detectors import AUTO, DETECTORS, QUALITIES
 from lifter import usable_lifters
 
 SHOWN = ("json", "viewer")  # what the page itself reads is always written
@@ -16,6 +16,10 @@ def controls(gr: Any) -> dict[str, Any]:
     """Return a component of Gradio for every option, by the option's name; put where this is called."""
     usable = [name for name, spec in DETECTORS.items() if spec.why_not() is None]
     return {
+        "quality": gr.Radio(
+            QUALITIES, value=DEFAULTS.quality, label="Quality",
+            info="Fast takes small networks, best the most exact ones that are here, at three times the time.",
+        ),
         "detector": gr.Dropdown(
             [AUTO, *usable], value=DEFAULTS.detector, label="Detector", info="Who finds people and keypoints."
         ),
@@ -49,7 +53,7 @@ def controls(gr: Any) -> dict[str, Any]:
 
 
 def options_of(
-    detector: str, lifter: str, people: str, smooth_hz: float, height_m: float, fov_degrees: float,
+    quality: str, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float, fov_degrees: float,
     has_rigid_bones: bool, formats: list[str],
 ) -> Options:  # fmt: skip
     """Return what was chosen, in the order of ``controls``; 0 is none.
@@ -58,6 +62,7 @@ def options_of(
         ValueError: As ``Options``.
     """
     return Options(
-        detector=detector, lifter=lifter, people=people, smooth_hz=smooth_hz or None, height_m=height_m or None,
-        fov_degrees=fov_degrees, has_rigid_bones=has_rigid_bones, formats=(*SHOWN, *formats),
+        quality=quality, detector=detector, lifter=lifter, people=people, smooth_hz=smooth_hz or None,
+        height_m=height_m or None, fov_degrees=fov_degrees, has_rigid_bones=has_rigid_bones,
+        formats=(*SHOWN, *formats),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from app.controls import options_of
 from app.jobs import DONE
 from app.service import Service
-from detectors import DETECTORS
+from detectors import DETECTORS, meanings
 from lifter import LIFTERS, usable_lifters
 from lifter.published import published_weights
 
@@ -25,14 +25,14 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
     """Add both endpoints to the page around this call; ``settings`` are the arguments beside the video."""
 
     def estimate(
-        path: str | None, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float,
+        path: str | None, quality: str, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float,
         fov_degrees: float, has_rigid_bones: bool, formats: list[str],
     ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
         if path is None:
             raise gr.Error("there is no video; pass path=handle_file('clip.mp4')", print_exception=False)
         try:
             options = options_of(
-                detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones, formats
+                quality, detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones, formats
             )  # fmt: skip
             job_id = service.submit(path, options)
             *_, last = service.watch(job_id)
@@ -46,6 +46,7 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
         usable, names = usable_lifters(), [*LIFTERS, *(e.name for e in published_weights().values() if e.lifter)]
         return {
             "detectors": {name: spec.state() for name, spec in DETECTORS.items()},
+            "qualities": meanings(),
             "lifters": {name: "usable" if name in usable else "no weights here" for name in names},
         }
 

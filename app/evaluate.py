@@ -13,7 +13,7 @@ from rich.table import Table
 from app import recall
 from app.detector_errors import of_clip, of_stills, tables
 from app.options import Options
-from app.pipeline import Progress, estimate, lift_tracks, ready_detector, ready_lifter, silent
+from app.pipeline import Progress, choice_of, detector_of, estimate, lift_tracks, ready_lifter, silent
 from app.placement_errors import placement_tables
 from app.results import PoseResult
 from app.side_by_side import side_by_side
@@ -85,6 +85,7 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
     def command(*arguments: str | Path) -> str:
         usual = Options()
         settings = [("--device", options.device, usual.device), ("--backend", options.backend, usual.backend)]
+        settings += [("--quality", options.quality, usual.quality)]
         settings += [("--detector-weights", name, "") for name in options.detector_weights]
         if options.detector_weights:
             settings.append(("--detector", options.detector, ""))
@@ -124,7 +125,7 @@ def evaluations(request: Request, options: Options, progress: Progress = silent)
             ],
         )
     if request.stills is not None:
-        detector = ready_detector(options.detector, "cpu", options.detector_weights)
+        detector = detector_of(options, "cpu")
         yield Evaluation(
             f"Errors of the 2D detector {options.detector}, on still pictures",
             command("--stills", request.stills),
@@ -173,6 +174,8 @@ def evaluate_clips(clips: Iterable[Path], truth: Path | None, options: Options) 
     """
     scores = {clip: score_clip(clip, truth or truth_beside(clip), options) for clip in clips}
     tables = [_clip_table(clip, rows) for clip, rows in scores.items()]
+    for table in tables:
+        table.caption = f"2D by {choice_of(options).about}"
     people = {(clip, row.person) for clip, rows in scores.items() for row in rows}
     if len(people) > 1:
         tables.append(_mean_table([row for rows in scores.values() for row in rows], len(scores), len(people)))

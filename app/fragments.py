@@ -89,7 +89,7 @@ def report(document: dict[str, Any], record: dict[str, Any]) -> str:
                    zip(document["people"], document["quality"], strict=True))  # fmt: skip
     seconds = f"{record['seconds']:.1f} s" if "seconds" in record else ""
     made = document["provenance"]
-    said = f"{video['num_frames']} frames in {seconds} by {made['detector']['detector']} and {made['lifter']['name']}"
+    said = f"{video['num_frames']} frames in {seconds}; lifter {made['lifter']['name']}; {made['chosen']}"
     items = "".join(f"<li>{escape(sentence(text))}</li>" for text in warnings)
     return (
         f'<div class="pm-report"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from detectors import AUTO, DETECTORS
+from detectors import AUTO, BALANCED, DETECTORS, FAST, QUALITIES
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
@@ -20,10 +20,13 @@ class Options:
     """Settings of one run; the command line reads its defaults from here.
 
     Attributes:
+        quality: One of QUALITIES, which of the networks that are here make the numbers. fast: the smallest weights of
+            the detector, and no flip averaging; balanced: MediaPipe's own network, the largest weights of others;
+            best: MediaPipe's heavy network where it was fetched, else as balanced. Given weights come first.
         detector: 2D pose estimator, a name in ``detectors.DETECTORS``; auto is the best one whose package and weights
             are here: yolo-hrnet, yolo-pose, mediapipe.
-        detector_weights: Names of ``posemamba fetch`` or files, one for every network of the detector; empty for the
-            best ones fetched.
+        detector_weights: Names of ``posemamba fetch`` or files, one for every network of the detector; empty for what
+            ``quality`` takes of those fetched.
         detect_every: People are looked for in every so many frames and their boxes moved between; keypoints are read in
             all of them. For detectors that find boxes first (yolo-hrnet).
         lifter: Name in ``lifter.LIFTERS``, of ``posemamba fetch``, or path of a weights file.
@@ -31,7 +34,6 @@ class Options:
         backend: Scan backend, one of BACKENDS.
         height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).
         fov_degrees: Assumed field of view of the camera along the longer side of the picture.
-        use_flip: Average with the mirrored input: twice the lifter's work, smoother.
         has_rigid_bones: Give every bone its median length over the clip, the same left and right. Files with a skeleton
             (bvh, glb) have rigid bones in any case.
         smooth_hz: Cut-off of a zero-phase low-pass over the joints and the trajectory in Hz; None leaves them as they
@@ -46,6 +48,7 @@ class Options:
         has_overlay: Write overlay.mp4.
     """
 
+    quality: str = BALANCED
     detector: str = AUTO
     detector_weights: tuple[str, ...] = ()
     detect_every: int = 1
@@ -54,7 +57,6 @@ class Options:
     backend: str = "auto"
     height_m: float | None = None
     fov_degrees: float = 55.0
-    use_flip: bool = True
     has_rigid_bones: bool = False
     smooth_hz: float | None = None
     max_gap_s: float = 0.5
@@ -66,6 +68,8 @@ class Options:
     has_overlay: bool = True
 
     def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise ValueError(f"unknown quality {self.quality!r}; choose one of {', '.join(QUALITIES)}")
         if self.backend not in BACKENDS:
             raise ValueError(f"unknown backend {self.backend!r}; choose one of {', '.join(BACKENDS)}")
         if self.detector not in (AUTO, *DETECTORS):
@@ -86,6 +90,11 @@ class Options:
             raise ValueError(f"up must be one of {', '.join(UP_AXES)}, got {self.up!r}")
         if self.people not in PEOPLE:
             person_ids(self.people)
+
+    @property
+    def use_flip(self) -> bool:
+        """Whether networks also see the mirrored input, and the answers are averaged: twice the work, smoother."""
+        return self.quality != FAST
 
 
 def person_ids(people: str) -> list[int]:

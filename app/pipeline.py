@@ -22,7 +22,7 @@ from app.selection import select_people
 from app.smoothing import low_pass
 from app.trajectory import with_root
 from app.video import VideoReader
-from detectors import Detector, load_detector
+from detectors import Choice, Detector, choose_detector, load_chosen
 from detectors.footage import Footage
 from detectors.people import People, Track
 from detectors.prefetch import prefetch
@@ -55,6 +55,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
         RuntimeError: A package, device or backend that was asked for is not there.
     """
     reader = VideoReader(path)
+    chosen = words_of(options)
     lifter, detector = ready_models(options)
     clock = Clock()
     _, found, footage = watch_people(reader, detector, options, progress)
@@ -65,14 +66,29 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     poses = [with_root(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
     shots = find_shots(footage, tracks, poses, info)
     clock.lap("3D")
-    return PoseResult(info, tracks, poses, provenance(options, detector, lifter), clock.seconds, shots)
+    return PoseResult(info, tracks, poses, provenance(options, chosen, detector, lifter), clock.seconds, shots)
 
 
 def ready_models(options: Options) -> tuple[Lifter, Detector]:
     """Return the networks that ``options`` name, loaded."""
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    on = str(lifter.device)
-    return lifter, ready_detector(options.detector, on, options.detector_weights, options.detect_every)
+    return lifter, detector_of(options, str(lifter.device))
+
+
+def detector_of(options: Options, device: str) -> Detector:
+    """Return the detector that ``options`` name, loaded."""
+    return ready_detector(choice_of(options), device, options.detect_every)
+
+
+def choice_of(options: Options) -> Choice:
+    """Return the detector and the weights that ``options`` mean here and now."""
+    return choose_detector(options.detector, options.detector_weights, options.quality)
+
+
+def words_of(options: Options) -> str:
+    """Return what ``options.quality`` means here and now, in one line."""
+    flip = "flip averaging" if options.use_flip else "no flip averaging"
+    return f"quality {options.quality}: {choice_of(options).about}; {flip}"
 
 
 @functools.lru_cache(maxsize=2)
@@ -82,9 +98,9 @@ def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
 
 
 @functools.lru_cache(maxsize=1)
-def ready_detector(name: str, device: str, weights: tuple[str, ...] = (), detect_every: int = 1) -> Detector:
+def ready_detector(choice: Choice, device: str, detect_every: int = 1) -> Detector:
     """Return a loaded detector, the same one for every clip of a batch."""
-    return load_detector(name, weights, device, detect_every)
+    return load_chosen(choice, device, detect_every)
 
 
 def watch_people(
@@ -166,13 +182,14 @@ def find_shots(footage: Footage, tracks: list[Track], poses: list[Pose3D], info:
     return tuple(shots)
 
 
-def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:
-    """Return everything needed to make the same numbers again, ready for JSON."""
+def provenance(options: Options, chosen: str, detector: Detector, lifter: Lifter) -> dict[str, Any]:
+    """Return everything needed to make the same numbers again, ready for JSON; ``chosen`` says it in words."""
     return {
         "app": {"name": "posemamba-wild", "version": __version__},
         "detector": dict(detector.provenance),
         "lifter": lifter.provenance,
         "options": asdict(options),
+        "chosen": chosen,
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

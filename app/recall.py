@@ -10,7 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from app.options import Options
-from app.pipeline import ready_detector, watch_people
+from app.pipeline import detector_of, watch_people
 from app.video import VideoReader
 from detectors.association import NEVER, assign
 from detectors.body import box_iou
@@ -74,7 +74,7 @@ def watch(clip: Path, truth: Path, options: Options) -> Watched:
         ValueError: Clip and truth have different numbers of frames, or the truth lacks an array.
     """
     arrays = read_npz(truth, ("coco_px", "coco_visible", "bbox", "fps"))
-    detector = ready_detector(options.detector, "cpu", options.detector_weights, options.detect_every)
+    detector = detector_of(options, "cpu")
     reader = VideoReader(clip)
     people, tracks, _ = watch_people(reader, detector, options)
     if len(people) != len(arrays["coco_px"]):

@@ -79,7 +79,7 @@ def _head(options: Options) -> str:
             f"- lifter: {lifter.name}, 2D normalized by {lifter.normalization}, unit {lifter.unit}, "
             f"scan {lifter.provenance['scan_backend']} on {lifter.device}",
             f"- weights: `{weights['file']}`, SHA-256 `{weights['sha256']}`",
-            f"- 2D from pixels: {options.detector}",
+            f"- 2D from pixels: {options.detector}, quality {options.quality}",
         ]
     )
 

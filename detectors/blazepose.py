@@ -4,7 +4,8 @@
     looker       a crop; finds somebody in it with MediaPipe's own detector
     landmarker   a ``Region`` that is known to hold somebody; half of the looker's work
 
-All come from the one graph file of the package (``mediapipe.solutions.pose``); nothing is downloaded.
+All come from the one graph file of the package (``mediapipe.solutions.pose``). The package has one landmark network,
+``full``; the file of another, ``lite`` or ``heavy``, may take its place: same inputs, same outputs.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ LANDMARKS = {
     "left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
     "left_hip": 23, "right_hip": 24, "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28,
 }  # fmt: skip
-MODELS = ("pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite")
+PERSON_FINDER, FULL = "pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite"
 GRAPH = "modules/pose_landmark/pose_landmark_cpu.binarypb"
 REGION, POSE, CIRCLE = "pose_rect", "unfiltered_pose_landmarks", "unfiltered_auxiliary_landmarks"  # streams of it
 PRESENCE = "poselandmarkbyroicpu__tensorstoposelandmarksandsegmentation__ThresholdingCalculator.threshold"
-MODEL_COMPLEXITY = 1  # "full", the only one inside the wheel; 0 and 2 would be downloaded
+MODEL_COMPLEXITY = 1  # "full"; 0 and 2 are files that the wheel lacks
 MIN_PRESENCE = 0.5  # MediaPipe's default
 MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a person one can lift
 VISIBLE_SCORE = 0.3
@@ -49,10 +50,14 @@ BLANK = np.zeros((64, 64, 3), np.uint8)
 
 
 class Landmarker:
-    """Landmarks of the person in a part of a picture, without memory."""
+    """Landmarks of the person in a part of a picture, without memory.
 
-    def __init__(self) -> None:
-        self._graph = _landmarker(num_threads())
+    Args:
+        landmarks: File of the landmark network, None for the package's own.
+    """
+
+    def __init__(self, landmarks: Path | None = None) -> None:
+        self._graph = _landmarker(num_threads(), landmarks)
 
     def __call__(self, frame: np.ndarray, region: Region) -> tuple[Body, Region] | None:
         """Return who is in ``region`` of ``frame`` (H, W, 3) and the region that fits the body; None if nobody is."""
@@ -112,16 +117,19 @@ def to_body(landmarks: np.ndarray, crop: tuple[int, int, int, int], height: int,
     return Body(keypoints.astype(np.float32), scores.astype(np.float32))
 
 
-def person_finder(is_video: bool, num_threads: int, threshold: float = MIN_PRESENCE) -> Any:
+def person_finder(
+    is_video: bool, num_threads: int, landmarks: Path | None = None, threshold: float = MIN_PRESENCE
+) -> Any:
     """Return a tracker (``is_video``) or looker, warmed up, so that what it logs on its first picture is over.
 
-    Graph and inputs are those of ``mediapipe.solutions.pose.Pose``, a class that cannot set the number of threads.
+    Graph and inputs are those of ``mediapipe.solutions.pose.Pose``, a class that cannot set the number of threads and
+    looks for networks inside the package only.
     """
     with quiet():
         from mediapipe.python.solution_base import SolutionBase
 
         pose = SolutionBase(
-            graph_config=_published_graph(num_threads),
+            graph_config=_published_graph(num_threads, landmarks),
             side_inputs={
                 "model_complexity": MODEL_COMPLEXITY,
                 "smooth_landmarks": is_video,
@@ -139,12 +147,12 @@ def person_finder(is_video: bool, num_threads: int, threshold: float = MIN_PRESE
     return pose
 
 
-def _landmarker(num_threads: int) -> Any:
+def _landmarker(num_threads: int, landmarks: Path | None) -> Any:
     """Return the part of the graph behind the detector, warmed up: the region of a person becomes an input."""
     with quiet():
         from mediapipe.python.solution_base import SolutionBase
 
-        graph = _published_graph(num_threads)
+        graph = _published_graph(num_threads, landmarks)
         nodes = _nodes_between(graph, REGION, (POSE, CIRCLE))
         needed = {_stream(name) for node in nodes for name in node.input_side_packet}
         side_inputs = [name for name in graph.input_side_packet if _stream(name) in needed]
@@ -192,8 +200,13 @@ def _stream(name: str) -> str:
     return name.rpartition(":")[2]
 
 
-def _published_graph(num_threads: int) -> Any:
-    """Return the graph of the package, all of its parts unfolded, whose networks use so many threads."""
+def _published_graph(num_threads: int, landmarks: Path | None) -> Any:
+    """Return the graph of the package, all of its parts unfolded, whose networks use so many threads.
+
+    The file of the landmark network is a constant of the graph, one for each model complexity. They name files inside
+    the package; an absolute path is taken as it is.
+    """
+    from mediapipe.calculators.core.constant_side_packet_calculator_pb2 import ConstantSidePacketCalculatorOptions
     from mediapipe.calculators.tensor.inference_calculator_pb2 import InferenceCalculatorOptions
     from mediapipe.framework.calculator_pb2 import CalculatorGraphConfig
     from mediapipe.python._framework_bindings.validated_graph_config import ValidatedGraphConfig
@@ -205,6 +218,10 @@ def _published_graph(num_threads: int) -> Any:
         if node.calculator == "InferenceCalculatorCpu":
             options = node.options.Extensions[InferenceCalculatorOptions.ext]
             options.delegate.xnnpack.num_threads = num_threads
+        elif landmarks is not None and node.calculator == "ConstantSidePacketCalculator":
+            for packet in node.options.Extensions[ConstantSidePacketCalculatorOptions.ext].packet:
+                if packet.string_value.endswith(".tflite"):
+                    packet.string_value = str(landmarks.resolve())
     return graph
 
 
@@ -250,13 +267,14 @@ def quiet() -> Iterator[None]:
         os.close(saved)
 
 
-def model_files() -> list[Path]:
-    """Return the model files that are used.
+def model_files(landmarks: Path | None = None) -> list[Path]:
+    """Return the model files that are used, where ``landmarks`` may take the place of the package's own network.
 
     Raises:
         RuntimeError: mediapipe is installed without its models.
     """
-    paths = [_package_folder() / "modules" / model for model in MODELS]
+    modules = _package_folder() / "modules"
+    paths = [modules / PERSON_FINDER, landmarks or modules / FULL]
     absent = [path.name for path in paths if not path.is_file()]
     if absent:
         raise RuntimeError(

@@ -1,7 +1,7 @@
-"""MediaPipe Pose as a detector: frames -> ``People``, no download.
+"""MediaPipe Pose as a detector: frames -> ``People``; it runs without any download.
 
 By itself it follows one person (``detectors.follower``); with a network that finds boxes it sees everybody
-(``detectors.per_box``). Its own networks are in ``detectors.blazepose``.
+(``detectors.per_box``). Its own networks are in ``detectors.blazepose``; that of the landmarks can be another file.
 """
 
 from __future__ import annotations
@@ -18,22 +18,27 @@ from detectors.between import boxed_frames
 from detectors.blazepose import BLANK, Landmarker, look, model_files, num_threads, person_finder
 from detectors.body import BODY
 from detectors.boxes import BoxNetwork, batches, load_boxes
-from detectors.checkpoints import sha256_of
+from detectors.checkpoints import downloads, sha256_of
 from detectors.follower import Body, Follower, grow
 from detectors.people import People
 from detectors.per_box import BOX_MARGIN, PerBox
 from detectors.prefetch import prefetch
 
 logger = logging.getLogger(__name__)
+LANDMARKS_SUFFIX = ".tflite"  # of the networks that MediaPipe itself runs
 
 
 class MediaPipeEyes:
-    """MediaPipe itself: one instance that tracks and one without memory."""
+    """MediaPipe itself: one instance that tracks and one without memory.
 
-    def __init__(self) -> None:
+    Args:
+        landmarks: File of the landmark network, None for the package's own.
+    """
+
+    def __init__(self, landmarks: Path | None = None) -> None:
         threads = num_threads()
-        self._tracker = person_finder(is_video=True, num_threads=threads)
-        self._looker = person_finder(is_video=False, num_threads=threads)
+        self._tracker = person_finder(is_video=True, num_threads=threads, landmarks=landmarks)
+        self._looker = person_finder(is_video=False, num_threads=threads, landmarks=landmarks)
 
     def track(self, frame: np.ndarray) -> Body | None:
         """See ``Eyes``."""
@@ -83,8 +88,9 @@ class MediaPipeDetector:
         provenance: ``detector``, ``version`` of mediapipe, ``weights``: file name -> SHA-256, ``boxes``.
     """
 
-    def __init__(self, provenance: dict[str, Any]) -> None:
+    def __init__(self, provenance: dict[str, Any], landmarks: Path | None = None) -> None:
         self.provenance = {**provenance, "boxes": "none: one person"}
+        self._landmarks = landmarks
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
         """Yield one People per frame, with one person or nobody.
@@ -95,7 +101,7 @@ class MediaPipeDetector:
         Raises:
             ValueError: A frame has another shape or dtype.
         """
-        eyes = MediaPipeEyes()
+        eyes = MediaPipeEyes(self._landmarks)
         follower = Follower(eyes)
         try:
             for frame in frames:
@@ -116,11 +122,11 @@ class MediaPipePerBox:
         detect_every: That network looks at every so many frames, see ``detectors.between``; MediaPipe at all.
     """
 
-    def __init__(self, find: BoxNetwork, provenance: dict[str, Any]) -> None:
+    def __init__(self, find: BoxNetwork, provenance: dict[str, Any], landmarks: Path | None = None) -> None:
         self.provenance = provenance
         self.detect_every = 1
         self._find = find
-        self._landmarker = Landmarker()
+        self._landmarker = Landmarker(landmarks)
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
         """Yield one People per RGB uint8 frame (H, W, 3).
@@ -136,17 +142,37 @@ def build(weights: Sequence[Path] = (), device: str = "cpu") -> MediaPipeDetecto
     """Return the detector.
 
     Args:
-        weights: Nothing, or one file: a network that finds boxes of people. MediaPipe carries its own models.
-        device: Where that network runs; MediaPipe runs on the CPU.
+        weights: At most one network of each kind: a ``.tflite`` for the landmarks, in place of the one that MediaPipe
+            carries, and any other file for boxes of people.
+        device: Where the network for boxes runs; MediaPipe runs on the CPU.
 
     Raises:
         ValueError: Not the weights of such a network.
         RuntimeError: mediapipe is installed without its models, or the package for the boxes is missing.
     """
-    models = {path.name: sha256_of(path) for path in model_files()}
+    landmarks = next((path for path in weights if path.suffix.lower() == LANDMARKS_SUFFIX), None)
+    boxes = next((path for path in weights if path != landmarks), None)
+    models = {path.name: sha256_of(path) for path in model_files(landmarks)}
+    if landmarks is not None:
+        require_known(landmarks, models[landmarks.name])
     provenance = {"detector": "mediapipe", "version": version("mediapipe"), "weights": models}
-    if not weights:
-        return MediaPipeDetector(provenance)
-    (path,) = weights
-    find, digest = load_boxes(path, device)
-    return MediaPipePerBox(find, {**provenance, "weights": {**models, path.name: digest}, "boxes": path.name})
+    if boxes is None:
+        return MediaPipeDetector(provenance, landmarks)
+    find, digest = load_boxes(boxes, device)
+    provenance |= {"weights": {**models, boxes.name: digest}, "boxes": boxes.name}
+    return MediaPipePerBox(find, provenance, landmarks)
+
+
+def require_known(landmarks: Path, digest: str) -> None:
+    """Raise ValueError unless the file is a landmark network of the manifest, or the package's own.
+
+    MediaPipe crashes the whole process on a network that is cut short (measured), so that it cannot be left to tell.
+    """
+    known = [entry for entry in downloads().values() if entry.file.endswith(LANDMARKS_SUFFIX)]
+    if any(entry.matches(digest) for entry in known) or digest == sha256_of(model_files()[-1]):
+        return
+    names = " or ".join(entry.name for entry in known)
+    raise ValueError(
+        f"{landmarks} (SHA-256 {digest}) is none of MediaPipe's pose landmark networks, or it is damaged; others are "
+        f"not loaded, for they can crash MediaPipe: posemamba fetch {names}"
+    )

@@ -25,6 +25,7 @@ class YoloHRNet:
     Attributes:
         provenance: ``detector``, ``version`` of ultralytics, ``weights``: file name -> SHA-256, input of HRNet.
         detect_every: YOLO looks at every so many frames, see ``detectors.between``; HRNet at all.
+        use_flip: Whether HRNet's answer is averaged with that for the mirrored crop: twice its work.
     """
 
     def __init__(self, find: yolo.Yolo, pose: PoseEstimator, provenance: dict[str, Any]) -> None:
@@ -32,6 +33,16 @@ class YoloHRNet:
         self.detect_every = 1
         self._find = find
         self._pose = pose
+
+    @property
+    def use_flip(self) -> bool:
+        """See above; recorded in the provenance."""
+        return self._pose.use_flip
+
+    @use_flip.setter
+    def use_flip(self, value: bool) -> None:
+        self._pose.use_flip = value
+        self.provenance = {**self.provenance, "crop": _crop(self._pose)}
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
         """Yield one People per RGB uint8 frame (H, W, 3); frames are streamed in small batches.
@@ -53,6 +64,10 @@ def _grouped(boxed: Iterable[tuple[np.ndarray, Seen]]) -> Iterator[list[tuple[np
         yield batch
 
 
+def _crop(pose: PoseEstimator) -> str:
+    return f"{pose.size[0]}x{pose.size[1]}, {'mirrored average, ' if pose.use_flip else ''}DARK"
+
+
 def build(weights: Sequence[Path], device: str = "cpu") -> YoloHRNet:
     """Return the detector.
 
@@ -65,10 +80,11 @@ def build(weights: Sequence[Path], device: str = "cpu") -> YoloHRNet:
     """
     boxes, keypoints = (read_weights(path) for path in weights)
     network, size = hrnet.from_weights(keypoints)
+    pose = PoseEstimator(network, size, device)
     provenance = {
         "detector": "yolo-hrnet",
         "version": version("ultralytics"),
         "weights": {read.path.name: read.sha256 for read in (boxes, keypoints)},
-        "crop": f"{size[0]}x{size[1]}, mirrored average, DARK",
+        "crop": _crop(pose),
     }
-    return YoloHRNet(yolo.load(boxes, device), PoseEstimator(network, size, device), provenance)
+    return YoloHRNet(yolo.load(boxes, device), pose, provenance)

@@ -174,7 +174,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(short_clips, out, 
     assert "4 of 7 clips would be analysed, 3 are done" in said
     assert f"monday/walk.mp4 -> {out / 'walk'}: no results" in said
     say_plan(Request(found.clips, out / "new"), batch_options)
-    say_plan(Request(found.clips, out), dataclasses.replace(batch_options, use_flip=False))
+    say_plan(Request(found.clips, out), dataclasses.replace(batch_options, quality="fast"))
     assert "other options or weights" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 

@@ -16,6 +16,7 @@ from app.console import one_line, printable
 from app.options import BACKENDS, FORMATS, Options
 from app.results import VideoInfo
 from app.video import write_video
+from detectors import QUALITIES
 from lifter import scan
 
 
@@ -65,6 +66,7 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("run", "nowhere.mp4"), 2, "--out"),
         (("run", "x.mp4", "-o", "out", "--detector", "openpose"), 2, "openpose"),
         (("run", "x.mp4", "-o", "out", "--detector-weights", "yolo26n"), 2, "--detector"),
+        (("run", "x.mp4", "-o", "out", "--quality", "ultra"), 2, "balanced"),
         (("run", "x.mp4", "-o", "out", "--height", "17"), 2, "metres"),
         (("run", "x.mp4", "-o", "out", "--people", "tallest"), 2, "largest"),
         (("run", "x.mp4", "-o", "out", "--jobs", "0"), 2, "--jobs"),
@@ -75,6 +77,11 @@ def test_one_bad_clip_does_not_stop_the_others(posemamba, tmp_path, tiny_weights
         (("run", "x.mp4", "-o", "out", "--smooth", "0"), 2, "Hz"),
         (("run", "x.mp4", "-o", "out", "--up", "x"), 2, "up"),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--lifter", "nothing-s"), 1, "nothing-s"),
+        (
+            ("run", "assets/walk_wave.mp4", "-o", "out", "--detector", "yolo-hrnet", "--detector-weights", "a.tflite"),
+            1,
+            "'yolo-hrnet' takes one of yolo26m",
+        ),
         (("run", "assets/walk_wave.mp4", "-o", "out", "--backend", "abacus"), 2, "abacus"),
         (("evaluate",), 2, "--motion"),
         (("evaluate", "a.mp4", "b.mp4", "--truth", "README.md"), 2, "--truth"),
@@ -107,6 +114,8 @@ def test_doctor_gives_a_reason_for_every_backend(posemamba):
         assert f"scan backend {backend} on cpu: " in answer.stdout
     assert "detector mediapipe: " in answer.stdout
     assert "detector auto: " in answer.stdout
+    for quality in QUALITIES:
+        assert f"quality {quality}: " in answer.stdout
     assert "weights yolo26n: " in answer.stdout
     assert "weights posemamba-s: " in answer.stdout
 
@@ -139,7 +148,7 @@ def test_help_loads_no_heavy_package():
 def test_defaults_of_run_are_those_of_options():
     command = typer.main.get_command(cli).commands["run"]
     flags = {p.name: p.default for p in command.params}
-    names = {"height": "height_m", "fov": "fov_degrees", "flip": "use_flip", "rigid_bones": "has_rigid_bones",
+    names = {"height": "height_m", "fov": "fov_degrees", "rigid_bones": "has_rigid_bones",
              "smooth": "smooth_hz", "max_gap": "max_gap_s", "min_track": "min_track_s", "upright": "is_upright",
              "overlay": "has_overlay"}  # fmt: skip
     from_flags = {names.get(flag, flag): getattr(value, "value", value) for flag, value in flags.items()}

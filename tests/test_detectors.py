@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -12,7 +13,17 @@ from safetensors.torch import save_file
 
 import detectors
 from app.options import Options
-from detectors import AUTO, BEST_FIRST, DETECTORS, checkpoints, load_detector, resolve_detector
+from detectors import (
+    AUTO,
+    BEST_FIRST,
+    DETECTORS,
+    QUALITIES,
+    checkpoints,
+    choose_detector,
+    load_detector,
+    meanings,
+    resolve_detector,
+)
 from detectors.checkpoints import Download, downloads, find_weights, sha256_of
 
 needs_ultralytics = pytest.mark.skipif(find_spec("ultralytics") is None, reason="the yolo extra is not installed")
@@ -125,6 +136,54 @@ def test_boxes_whose_package_is_missing_are_not_chosen(folder, installed, monkey
     assert "no weights: posemamba fetch yolox-nano hrnet-w48-384x288 (" in DETECTORS["mmpose"].why_not()
 
 
+def test_quality_takes_of_what_is_here_and_says_what_would_be_better(folder, installed):
+    for quality, hint in zip(QUALITIES, (", faster: posemamba fetch mediapipe-lite", "",
+                                         ", better: posemamba fetch mediapipe-heavy"), strict=True):  # fmt: skip
+        choice = choose_detector(quality=quality)
+        assert (choice.detector, choice.weights) == ("mediapipe", ())
+        assert choice.about == (
+            f"mediapipe; landmark network full{hint}; one person, for more: posemamba fetch yolox-nano"
+        )
+    put(folder, "mediapipe-lite", "mediapipe-heavy", "yolox-nano")
+    for quality, network in zip(QUALITIES, (["mediapipe-lite"], [], ["mediapipe-heavy"]), strict=True):
+        choice = choose_detector(quality=quality)
+        assert choice.weights == ("yolox-nano", *network)
+        said = network[0] if network else "full"
+        assert choice.about == f"mediapipe; landmark network {said}; everybody, boxes by yolox-nano"
+    put(folder, "yolo26n", "yolo26s", "hrnet-w32-256x192", "hrnet-w48-384x288")
+    for quality in QUALITIES:
+        best = ("yolo26n", "hrnet-w32-256x192") if quality == "fast" else ("yolo26s", "hrnet-w48-384x288")
+        choice = choose_detector(quality=quality)
+        assert (choice.detector, choice.weights) == ("yolo-hrnet", best)
+        assert choice.about == meanings()[quality] == f"yolo-hrnet; {best[0]} and {best[1]}"
+
+
+def test_given_weights_win_over_quality_and_the_others_are_chosen(folder, installed):
+    put(folder, "mediapipe-lite", "mediapipe-heavy", "yolo26s")
+    for quality in QUALITIES:
+        assert choose_detector("mediapipe", ["mediapipe-lite"], quality).weights == ("yolo26s", "mediapipe-lite")
+        both = ["mediapipe-heavy", "yolox-nano"]
+        assert choose_detector("mediapipe", both, quality).weights == ("yolox-nano", "mediapipe-heavy")
+    assert choose_detector("mediapipe", ["yolo26n"], "best").weights == ("yolo26n", "mediapipe-heavy")
+    given = choose_detector("yolo-hrnet", ["yolo26m", "mine.pth"], "fast")
+    assert (given.weights, given.about) == (("yolo26m", "mine.pth"), "yolo-hrnet; yolo26m and mine.pth")
+
+
+def test_landmark_networks_are_for_mediapipe_alone(folder, installed):
+    for given in (["mediapipe-heavy"], ["yolo26m", "pose.tflite"]):
+        with pytest.raises(ValueError, match=r"'yolo-hrnet' takes one of yolo26m.* got \d: "):
+            choose_detector("yolo-hrnet", given)
+    with pytest.raises(FileNotFoundError, match=r"posemamba fetch mediapipe-heavy$"):
+        load_detector("mediapipe", ["mediapipe-heavy"])
+
+
+def test_an_unknown_quality_names_the_known_ones(folder, installed):
+    with pytest.raises(ValueError, match="unknown quality 'ultra'; choose one of fast, balanced, best"):
+        Options(quality="ultra")
+    with pytest.raises(ValueError, match="unknown quality 'ultra'; choose one of fast, balanced, best"):
+        load_detector("mediapipe", quality="ultra")
+
+
 def test_auto_is_the_best_that_can_run(folder, installed, caplog):
     caplog.set_level("INFO", logger="detectors")
     assert resolve_detector(AUTO) == "mediapipe"
@@ -139,10 +198,10 @@ def test_auto_is_the_best_that_can_run(folder, installed, caplog):
 def test_auto_without_any_says_all_reasons(folder, monkeypatch):
     for name in BEST_FIRST:
         monkeypatch.setitem(DETECTORS, name, replace(DETECTORS[name], package="no_such_package"))
-    with pytest.raises(
-        RuntimeError, match=r"no detector can run: yolo-hrnet: .*\. yolo-pose: .*\. mediapipe: .*install"
-    ):
+    reasons = r"no detector can run: yolo-hrnet: .*\. yolo-pose: .*\. mediapipe: .*install"
+    with pytest.raises(RuntimeError, match=reasons):
         load_detector(AUTO)
+    assert re.search(reasons, meanings()["best"])
 
 
 def test_a_damaged_file_is_no_reason_for_another_detector(folder, installed):
@@ -183,6 +242,11 @@ def test_everybody_in_a_frame_gets_keypoints(tmp_path, monkeypatch):
     assert detector.provenance["detector"] == "yolo-hrnet"
     assert set(detector.provenance["weights"]) == {path.name for path in files}
     assert json.dumps(dict(detector.provenance))
+    assert detector.provenance["crop"] == "64x64, mirrored average, DARK"
+    fast = load_detector("yolo-hrnet", files, quality="fast")
+    assert fast.provenance["crop"] == "64x64, DARK"
+    (people,) = fast([FRAME])
+    assert not np.array_equal(people.keypoints, first[0].keypoints)
     monkeypatch.setattr(yolo, "MIN_SCORE", 0.99)
     assert [len(people) for people in detector([FRAME] * 3)] == [0, 0, 0]
 

@@ -19,6 +19,7 @@ import pytest
 from app.bench.web import megabytes
 from app.controls import options_of
 from app.options import FORMATS, Options
+from detectors import QUALITIES
 from tests.bad_media import NAMES, clip, write
 from tests.web import serving
 
@@ -65,6 +66,7 @@ def test_the_program_in_the_readme_works(address, root, tmp_path, monkeypatch):
     pose = json.loads(Path(names["files"][0]).read_text())
     assert pose["people"] == []
     assert pose["provenance"]["options"]["smooth_hz"] == 6
+    assert pose["provenance"]["chosen"].startswith("quality balanced: ")
     suffixes = {Path(file).suffix for file in names["files"]}
     assert suffixes >= {".json", ".npz", ".csv", ".glb", ".html", ".mp4", ".zip"}
 
@@ -77,8 +79,8 @@ def test_what_can_be_chosen_are_options_with_their_defaults(address):
     assert asdict(options_of(**arguments)) == {**asdict(Options()), "formats": options_of(**arguments).formats}
     assert set(options_of(**arguments).formats) == set(FORMATS)
     other = {
-        "detector": "mediapipe", "lifter": "mdtf-tiny", "people": "largest", "smooth_hz": 6, "height_m": 1.5,
-        "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"],
+        "quality": "fast", "detector": "mediapipe", "lifter": "mdtf-tiny", "people": "largest", "smooth_hz": 6,
+        "height_m": 1.5, "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"],
     }  # fmt: skip
     assert other.keys() == arguments.keys()
     chosen = asdict(options_of(**other))
@@ -88,6 +90,7 @@ def test_what_can_be_chosen_are_options_with_their_defaults(address):
     assert models["lifters"]["posemamba-l-h36m"] in ("usable", "no weights here")
     assert "mdtf-bones-h36m" not in models["lifters"]  # half a network
     assert models["detectors"]["mediapipe"].startswith("usable")
+    assert set(models["qualities"]) == set(QUALITIES)
 
 
 def test_wrong_choices_get_a_sentence(address, root):
@@ -95,6 +98,7 @@ def test_wrong_choices_get_a_sentence(address, root):
     for settings, said in (
         ({"people": "tallest"}, "people must be all, largest, longest or ids"),
         ({"lifter": "/etc/passwd"}, "/etc/passwd"),
+        ({"quality": "ultra"}, "ultra"),
         ({"height_m": 2.9}, "height must lie between 0.4 and 2.8 metres, got 2.9"),
     ):
         with pytest.raises((gradio_client.exceptions.AppError, ValueError), match=said):

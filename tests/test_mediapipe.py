@@ -255,9 +255,11 @@ def test_provenance_names_version_and_weights():
 
 
 @needs_mediapipe
-def test_it_takes_one_network_for_boxes(tmp_path):
-    with pytest.raises(ValueError, match=r"'mediapipe' takes one of yolo26n, .*yolox-nano .*, got 2"):
-        load_detector("mediapipe", ["yolox-nano", tmp_path / "pose.tflite"])
+def test_it_takes_one_network_of_each_kind(tmp_path):
+    takes = r"'mediapipe' takes at most one of yolo26n, .*yolox-nano; at most one of mediapipe-lite, mediapipe-heavy .*"
+    for given in (["yolox-nano", tmp_path / "boxes.onnx"], ["mediapipe-lite", tmp_path / "pose.tflite"]):
+        with pytest.raises(ValueError, match=takes + "got 2"):
+            load_detector("mediapipe", given)
 
 
 @needs_mediapipe

@@ -76,6 +76,7 @@ def test_a_visitor_sees_the_sample_clip_become_3d_and_takes_the_numbers_home(pag
     viewer.get_by_text(re.compile(r"frame (89|90|91) / 256")).wait_for(timeout=WAIT_MS)  # the viewer follows the video
 
     assert "person 0" in text_of(page, "#report")
+    assert "quality balanced: " in text_of(page, "#report")
     with page.expect_download() as download:
         page.locator("#downloads a").first.click()
     download.value.save_as(tmp_path / "pose.json")

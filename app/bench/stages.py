@@ -16,7 +16,7 @@ from rich.table import Table
 
 from app.bench.measure import machine, wall_clock
 from app.options import Options
-from app.pipeline import lift_tracks, ready_detector, ready_lifter, track_people
+from app.pipeline import choice_of, detector_of, lift_tracks, ready_lifter, track_people
 from app.render import render_frames
 from app.results import Pose3D, PoseResult, VideoInfo
 from app.video import VideoReader, probe, write_video
@@ -41,7 +41,7 @@ def stage_table(clip: Path, options: Options) -> Table:
     _require_matplotlib()
     info = _first(probe(clip), MOST_FRAMES)
     lifter = ready_lifter(options.lifter, options.device, options.backend)
-    detector: Any = ready_detector(options.detector, str(lifter.device), options.detector_weights, options.detect_every)
+    detector: Any = detector_of(options, str(lifter.device))
     frames = list(itertools.islice(VideoReader(clip), info.num_frames))
     _drain(detector(frames[:FEW_FRAMES]))  # warm-up
     footage = Footage()
@@ -65,7 +65,7 @@ def stage_table(clip: Path, options: Options) -> Table:
         "3D": _window_by_window(lifter, tracks, info, options),
         "draw": _per_frame(Figures(frames, result), range(len(frames))),
     }
-    return _table(clip, info, seconds, single, f"{detector.provenance['detector']}, {options.lifter}")
+    return _table(clip, info, seconds, single, f"{choice_of(options).about}, {options.lifter}")
 
 
 def _table(clip: Path, info: VideoInfo, seconds: dict[str, float], single: dict[str, float | None], what: str) -> Table:
