@@ -99,9 +99,10 @@ def train_lifter(options: TrainingOptions, report: Callable[[str], None]) -> Non
         schedule = replace(schedule, decay="linear")
         branch_of, out = options.out / STATE, branch_folder(options.out, options.cooldown)
     build = functools.partial(create_model, options.lifter, schedule.drop_path, options.extras)
+    untrained = build()  # names that are wrong are said before motion is read
     tensors, origin = None, None
     if options.start is not None:
-        tensors, origin = starting_weights(options.start, build(), ", ".join([options.lifter, *options.extras]))
+        tensors, origin = starting_weights(options.start, untrained, ", ".join([options.lifter, *options.extras]))
     train_set = load_motion(options.motion, "train", report)
     held_out = load_motion(options.motion, "validation", report=lambda _: None)  # the same files: reported above
     report(f"{train_set.minutes:.1f} minutes of motion, {held_out.minutes:.1f} held out; "
