@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,16 @@ from lifter.training.motion import load_motion, read_npz
 COLUMNS = {
     "limbs_scaled": "12 limbs, root-relative, one scale",
     "limbs_pa": "12 limbs, Procrustes",
+    "limbs_in_plane": "12 limbs, one scale, in the picture plane",
+    "limbs_depth": "12 limbs, one scale, depth",
     "limbs_root_relative": "12 limbs, root-relative, as it is",
     "all_root_relative": "17 joints, root-relative, as it is",
     "all_pa": "17 joints, Procrustes",
     "jitter_ratio": "jitter over truth",
 }
+SHORT_WINDOW = 81  # frames; a network that has learned to use long windows is better in them than in these
 PIXELS, EXACT_2D, MEDIAPIPE = "pixels, this app", "exact 2D, this app", "MediaPipe world landmarks"
+PIXELS_SHORT, EXACT_2D_SHORT = (f"{source}, windows of {SHORT_WINDOW} frames" for source in ("pixels", "exact 2D"))
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def _clip_table(clip: Path, scores: list[Score]) -> Table:
 def _mean_table(scores: list[Score], num_clips: int, num_people: int) -> Table:
     title = f"mean over {num_people} people in {num_clips} clips, each counting once: error in mm"
     table = _table(title, ["3D from (people scored)", *COLUMNS.values()])
-    for source in (PIXELS, EXACT_2D, MEDIAPIPE):
+    for source in (PIXELS, PIXELS_SHORT, EXACT_2D, EXACT_2D_SHORT, MEDIAPIPE):
         rows = [score.errors for score in scores if score.source == source]
         if rows:
             mean = {name: float(np.mean([row[name] for row in rows])) for name in COLUMNS}
@@ -218,8 +222,9 @@ def _numbers(errors: dict[str, float]) -> list[str]:
 def score_clip(clip: Path, truth: Path, options: Options) -> list[Score]:
     """Return errors by person and by where the 3D comes from.
 
-    Sources: the clip's pixels through the app (absent for somebody who was not found), exact 2D through the app, and
-    MediaPipe's own world landmarks, each of whose frames counts for the person it is nearest to in the picture.
+    Sources: the clip's pixels through the app (absent for somebody who was not found) and exact 2D through the app,
+    both in windows of the lifter and in short ones, and MediaPipe's own world landmarks, each of whose frames counts
+    for the person it is nearest to in the picture.
 
     Args:
         clip: Video.
@@ -242,11 +247,21 @@ def score_clip(clip: Path, truth: Path, options: Options) -> list[Score]:
     world, seen = mediapipe_landmarks(clip)
     followed = nearest_person(seen, keypoints)
     scores = []
+    short = None
+    if not lifter.model.config.fixed_length and lifter.window > SHORT_WINDOW:  # type: ignore[union-attr]
+        short = replace(lifter, window=SHORT_WINDOW)
+        again = replace(result, poses=lift_tracks(short, result.tracks, result.video, options))
     for person in range(joints.shape[1]):
-        exact = lift_tracks(lifter, [certain_track(keypoints[:, person])], result.video, options)[0]
-        frames, found = frames_of(result, keypoints, person)
+        sources = {PIXELS: frames_of(result, keypoints, person)}
+        exact = [certain_track(keypoints[:, person])]
+        if short is not None:
+            sources[PIXELS_SHORT] = frames_of(again, keypoints, person)
+        for source, network in ((EXACT_2D, lifter), (EXACT_2D_SHORT, short)):
+            if network is not None:
+                (pose,) = lift_tracks(network, exact, result.video, options)
+                sources[source] = pose.frames, pose.joints
         own = np.flatnonzero(followed == person)
-        sources = {PIXELS: (frames, found), EXACT_2D: (exact.frames, exact.joints), MEDIAPIPE: (own, world[own])}
+        sources[MEDIAPIPE] = own, world[own]
         for source, (chosen, predicted) in sources.items():
             if len(chosen):
                 errors = _errors(predicted, joints[chosen, person], times[chosen])

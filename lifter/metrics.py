@@ -53,6 +53,16 @@ def clip_scale(predicted: np.ndarray, truth: np.ndarray, joints: tuple[int, ...]
     return float((p * g).sum() / max((p**2).sum(), 1e-12))
 
 
+def plane_and_depth_errors(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Return the mean errors in mm of the limbs in the picture plane (x, y) and in depth (z), in camera axes.
+
+    Root-relative and after one scale for the whole clip, as ``scaled_mpjpe``.
+    """
+    scaled = clip_scale(predicted, truth, LIMB_JOINTS) * root_relative(predicted)
+    error = MM * (scaled - root_relative(truth))[:, list(LIMB_JOINTS)]  # (T, 12, 3)
+    return float(np.linalg.norm(error[..., :2], axis=-1).mean()), float(np.abs(error[..., 2]).mean())
+
+
 def n_mpjpe(predicted: np.ndarray, truth: np.ndarray, joints: tuple[int, ...] | None = None) -> np.ndarray:
     """Return ``mpjpe`` (T,) in mm after the best scale of every single frame (least squares): "N-MPJPE".
 
@@ -178,7 +188,10 @@ def bone_length_variation(joints: np.ndarray) -> float:
 
 def summary(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Return the errors in mm that this project reports, over the 12 limb joints and over all 17."""
+    in_plane, depth = plane_and_depth_errors(predicted, truth)
     return {
+        "limbs_in_plane": in_plane,
+        "limbs_depth": depth,
         "limbs_root_relative": float(mpjpe(predicted, truth, LIMB_JOINTS).mean()),
         "limbs_scaled": float(scaled_mpjpe(predicted, truth, LIMB_JOINTS).mean()),
         "limbs_pa": float(p_mpjpe(predicted, truth, LIMB_JOINTS).mean()),

@@ -124,6 +124,14 @@ def test_bones_of_a_rigid_body_do_not_vary(truth):
     assert metrics.bone_length_variation(turned) < 1e-12  # float64
 
 
+@pytest.mark.parametrize(("shift", "expected"), [((0.003, 0.004, 0), (5, 0)), ((0, 0, 0.002), (0, 2))])
+def test_errors_in_the_plane_and_in_depth_are_told_apart(truth, shift, expected):
+    moved = truth.copy()
+    moved[:, list(LIMB_JOINTS)] += np.where(np.arange(12) % 2, 1, -1)[:, None] * shift
+    # one scale is taken out, here about 3; what is left of its rounding is far below a millimetre
+    np.testing.assert_allclose(metrics.plane_and_depth_errors(moved / 3, truth), expected, rtol=0, atol=0.5)
+
+
 def test_bone_length_variation_by_hand():
     # every bone alternates between 0.9 and 1.1 of its length: standard deviation 10 % of the mean
     joints = np.zeros((10, 17, 3))
@@ -136,6 +144,8 @@ def test_bone_length_variation_by_hand():
 
 def test_summary_is_made_of_the_metrics_above(predicted, truth):
     assert metrics.summary(predicted, truth) == {
+        "limbs_in_plane": pytest.approx(metrics.plane_and_depth_errors(predicted, truth)[0]),
+        "limbs_depth": pytest.approx(metrics.plane_and_depth_errors(predicted, truth)[1]),
         "limbs_root_relative": pytest.approx(metrics.mpjpe(predicted, truth, LIMB_JOINTS).mean()),
         "limbs_scaled": pytest.approx(metrics.scaled_mpjpe(predicted, truth, LIMB_JOINTS).mean()),
         "limbs_pa": pytest.approx(metrics.p_mpjpe(predicted, truth, LIMB_JOINTS).mean()),

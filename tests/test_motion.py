@@ -35,6 +35,17 @@ def test_windows_come_from_one_clip_at_the_asked_speed(speed):
     assert places.max() <= 149
 
 
+def test_a_window_longer_than_its_clip_can_go_back_and_forth(library):
+    longest = int(library.lengths.max())
+    windows = library.draw(20, 3 * longest, (1.0, 1.0), torch.Generator().manual_seed(0), back_and_forth=1.0)
+    still = (windows.diff(dim=1).abs().amax((2, 3)) < 1e-6).float().mean(1)
+    assert still.max() < 0.1  # nobody stands still but for a moment
+    for window in windows:  # every frame is one of a clip, and neighbours are neighbours there
+        place = torch.cdist(window.flatten(1), library.joints.flatten(1)).min(dim=1)
+        assert place.values.max() < 0.02
+        assert window.diff(dim=0).norm(dim=-1).max() < 0.2
+
+
 def test_a_window_longer_than_its_clip_stands_still_at_the_end(library):
     short = MotionLibrary(library.joints[450:], torch.tensor([0]), torch.tensor([20]), ("short",), torch.ones(1))
     window = short.draw(1, 30, (1.0, 1.0), torch.Generator().manual_seed(0))[0]

@@ -81,7 +81,8 @@ def test_windows_leave_no_seams(result):
 def test_evaluate_prints_both_side_by_side(clip):
     (table,) = evaluate_clips([clip], None, Options())  # the truth is beside the clip
     assert list(table.columns[0].cells) == [
-        "pixels, this app (257)", "exact 2D, this app (257)", "MediaPipe world landmarks (257)",
+        "pixels, this app (257)", "pixels, windows of 81 frames (257)", "exact 2D, this app (257)",
+        "exact 2D, windows of 81 frames (257)", "MediaPipe world landmarks (257)",
     ]  # fmt: skip
 
 

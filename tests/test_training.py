@@ -129,6 +129,89 @@ def test_a_run_goes_on_where_it_stopped(trained, library):
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
 
 
+def test_frames_are_counted(trained):
+    rows = rows_of(trained[0])
+    steps = int(rows[-1]["step"])
+    assert 8 * 9 * steps < int(rows[-1]["frames"]) < (8 * 9 + 4 * 27) * steps  # the second half has longer windows, too
+    metadata = checkpoints.read_weights(trained[0] / "weights.safetensors").metadata
+    assert json.loads(metadata["training"])["frames"] == pytest.approx(int(rows[-1]["frames"]), rel=1e-4)
+
+
+def test_a_cooldown_leaves_its_run_alone_and_ends_at_rest(library, tmp_path):
+    constant = replace(SHORT, decay="none")
+    settings = {"recipe": STILL, "clock": ticking()}
+    train.train(library, library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=constant, **settings)
+    state = tmp_path / "run" / "state.pt"
+    before, run = state.read_bytes(), torch.load(state, weights_only=True)
+    cooling = replace(constant, decay="linear")
+    train.train(library, library, TINY_NET, tmp_path / "cool", minutes=2 / 60, schedule=cooling, branch_of=state,
+                **settings)  # fmt: skip
+    branch = torch.load(tmp_path / "cool" / "state.pt", weights_only=True)
+    assert state.read_bytes() == before
+    assert (run["step"], branch["step"]) == (25, 75)  # 0.04 s each: one second, then two more
+    rates = [state["optimizers"][0]["param_groups"][0]["lr"] for state in (run, branch)]
+    warm = [3e-3 * steps / train.WARM_UP_STEPS for steps in (25, 75)]
+    assert rates == [pytest.approx(warm[0]), pytest.approx(warm[1] / 50)]  # the branch takes the last of 50 steps
+    assert (tmp_path / "cool" / "weights.safetensors").is_file()
+
+
+def test_a_cooldown_that_was_cut_off_is_finished(library, tmp_path):
+    cooling, settings = replace(SHORT, decay="linear"), {"recipe": STILL, "clock": ticking()}
+    train.train(library, library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=SHORT, **settings)
+    state = tmp_path / "run" / "state.pt"
+    for minutes in (1 / 60, 2 / 60):  # the second call goes on with the branch, not with the run
+        train.train(library, library, TINY_NET, tmp_path / "cool", minutes=minutes, schedule=cooling, branch_of=state,
+                    **settings)  # fmt: skip
+    assert torch.load(tmp_path / "cool" / "state.pt", weights_only=True)["step"] == 75
+
+
+def test_a_cooldown_has_a_folder_of_its_own_until_it_is_done(trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    step = torch.load(run / "state.pt", weights_only=True)["step"]
+    folder = app.train.branch_folder(run, 2)
+    assert folder == run / f"cooldown-{step}-2min"
+    folder.mkdir()
+    assert app.train.branch_folder(run, 30) == folder  # cut off: finished first
+    (folder / "manifest.toml").write_text("")
+    assert app.train.branch_folder(run, 30) == run / f"cooldown-{step}-30min"
+    with pytest.raises(FileNotFoundError, match=r"no run to branch off in .*: state.pt is missing"):
+        app.train.branch_folder(tmp_path / "nowhere", 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [({}, "give either minutes"), ({"minutes": 1, "cooldown": 1}, "give either minutes"),
+     ({"minutes": 1, "fps": 30}, "fps must be one of 50, 25, got 30"), ({"cooldown": -1}, "must be positive")],
+)  # fmt: skip
+def test_training_that_cannot_be_is_refused(tmp_path, settings, text):
+    with pytest.raises(ValueError, match=text):
+        app.train.TrainingOptions(tmp_path, tmp_path, **settings)
+
+
+def test_weights_without_scores_begin_a_network_that_reads_them(trained, library):
+    wide = PoseMamba(replace(TINY, drop_path=0.0, reads_scores=True)).eval()
+    tensors, origin = app.train.starting_weights(trained[0] / "weights.safetensors", wide, "tiny")
+    wide.load_state_dict(tensors)
+    narrow = lifter.load_lifter(trained[0] / "weights.safetensors")
+    keypoints = torch.rand(2, 9, 17, 3)
+    with torch.inference_mode():  # whatever the scores are
+        assert torch.allclose(wide(keypoints), narrow.model(keypoints[..., :2]), atol=1e-6)
+    assert origin["sha256"] == checkpoints.sha256_of(trained[0] / "weights.safetensors")
+
+
+def test_a_network_says_what_it_reads_and_how_often(library, tmp_path):
+    build = functools.partial(PoseMamba, replace(TINY, drop_path=0.0, reads_scores=True))
+    recipe = replace(STILL, fps=25.0)
+    train.train(library, library, build, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=recipe, clock=ticking())
+    loaded = lifter.load_lifter(tmp_path / "weights.safetensors")
+    assert (loaded.name, loaded.fps, loaded.channels) == ("posemamba-width16-depth2", 25.0, 3)
+    assert loaded.provenance["fps"] == 25.0
+    weights = checkpoints.read_weights(tmp_path / "weights.safetensors")
+    train.save_weights(weights.tensors, {**weights.metadata, "fps": "24"}, tmp_path / "odd.safetensors")
+    with pytest.raises(ValueError, match=r"names '24' frames per second, expected one of 50.0, 25.0"):
+        lifter.load_lifter(tmp_path / "odd.safetensors")
+
+
 def test_a_run_goes_on_with_its_own_random_numbers(trained, library, tmp_path):
     # one more step each, of copies of one run: whatever seed is given now, the same windows follow
     states = []

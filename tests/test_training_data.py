@@ -115,6 +115,13 @@ def test_batches_have_their_shapes_and_a_pelvis_at_the_origin(library, normaliza
     assert not batch.joints[:, :, 0].any()
 
 
+def test_a_window_of_25_frames_per_second_is_every_second_frame_of_one_of_50(library):
+    recipe = replace(Recipe(), normalization="picture")  # by the person, a window is centred on its own frames
+    dense, sparse = batch_of(library, recipe, 4, 17), batch_of(library, replace(recipe, fps=25.0), 4, 9)
+    assert torch.equal(dense.inputs[:, ::2], sparse.inputs)
+    assert torch.equal(dense.joints[:, ::2], sparse.joints)
+
+
 def test_batches_depend_on_the_seed_alone(library):
     first, again, other = (batch_of(library, Recipe(), seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.inputs, again.inputs)

@@ -30,15 +30,21 @@ class Shape(NamedTuple):
 
 
 def training_step(name: str, backend: str, shape: Shape, device: torch.device) -> Callable[[], object]:
-    """Return a step of lifter ``name`` on random data: training mode, loss and frozen decays as in ``SCHEDULES``."""
-    model = lifters.create_model(name).train().to(device)
+    """Return a step of lifter ``name`` on random data: training mode, loss and frozen decays as in ``SCHEDULES``.
+
+    With trained weights, where there are any: their states decay to numbers that are slow to work with.
+    """
+    is_trained = name in lifters.trained_lifters()
+    model = lifters.load_lifter(name, "cpu").model if is_trained else lifters.create_model(name)
+    model = model.requires_grad_(True).train().to(device)
     scan.use_backend(model, backend)
     schedule = SCHEDULES["full"]
     for key, parameter in model.named_parameters():
         if DECAY.search(key) and not schedule.decays_learn:
             parameter.requires_grad_(False)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    keypoints = random_inputs(name, shape.windows, shape.frames).to(device)
+    config = cast("Config", model.config)
+    keypoints = random_inputs(name, shape.windows, shape.frames, config.channels).to(device)
     joints = torch.randn(shape.windows, shape.frames, 17, 3, device=device)
 
     def work() -> tuple[Tensor, ...]:
