@@ -367,6 +367,9 @@ def train(
     schedule: Annotated[
         str, typer.Option(help="laptop, full (a GPU), long (days; ended by --cooldown) or published (PoseMamba's).")
     ] = "laptop",
+    rate_scale: Annotated[
+        float, typer.Option(help="Factor of the schedule's learning rates; below 1 to go on from good weights.")
+    ] = 1.0,
     fps: Annotated[float, typer.Option(help="Frames per second that the network takes: 50 or 25.")] = 50.0,
     start: Annotated[Path | None, typer.Option(help="Begin with the weights in this file.")] = None,
     normalization: Annotated[str, typer.Option(help="2D input: person or picture.")] = "person",
@@ -381,7 +384,19 @@ def train(
     from app.train import TrainingOptions, train_lifter
 
     options = TrainingOptions(
-        motion, out, minutes, cooldown, lifter, tuple(extras or ()), schedule, fps, normalization, start, device, seed
+        motion,
+        out,
+        minutes,
+        cooldown,
+        lifter,
+        tuple(extras or ()),
+        schedule,
+        rate_scale,
+        fps,
+        normalization,
+        start,
+        device,
+        seed,
     )
     train_lifter(options, report=say)
 

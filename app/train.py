@@ -28,7 +28,7 @@ from lifter.skeletons import MOTION_FPS
 from lifter.training.ablation import ABLATIONS, ablate, write_row
 from lifter.training.data import BACK_AND_FORTH, Recipe
 from lifter.training.motion import load_motion
-from lifter.training.schedules import SCHEDULES
+from lifter.training.schedules import SCHEDULES, scaled
 from lifter.training.train import STATE, train
 
 RATES = (MOTION_FPS, MOTION_FPS / 2)
@@ -47,6 +47,7 @@ class TrainingOptions:
         lifter: Name in ``lifter.LIFTERS``.
         extras: Parts of the network that are off by default, as in ``lifter.create_model``.
         schedule: Name in ``SCHEDULES``.
+        rate_scale: Factor of the learning rates of the schedule: below 1 to go on from good weights.
         fps: Frames per second that the network takes, 25 or 50.
         normalization: One of ``NORMALIZATIONS``.
         start: Weights file to begin with.
@@ -61,6 +62,7 @@ class TrainingOptions:
     lifter: str = "posemamba-s"
     extras: tuple[str, ...] = ()
     schedule: str = "laptop"
+    rate_scale: float = 1.0
     fps: float = MOTION_FPS
     normalization: str = "person"
     start: Path | None = None
@@ -75,6 +77,8 @@ class TrainingOptions:
             raise ValueError("give either minutes, to train, or cooldown, to end a branch of the run well")
         if not 0 < self.budget < math.inf:
             raise ValueError(f"minutes must be positive and finite, got {self.budget}")
+        if not 0 < self.rate_scale <= 10:
+            raise ValueError(f"rate-scale must lie between 0 and 10, got {self.rate_scale:g}")
         if self.fps not in RATES:
             raise ValueError(f"fps must be one of {', '.join(f'{rate:g}' for rate in RATES)}, got {self.fps:g}")
 
@@ -94,7 +98,7 @@ def train_lifter(options: TrainingOptions, report: Callable[[str], None]) -> Non
         ValueError: Unknown lifter or extra, or weights that do not fit.
         FileNotFoundError: No motion in the folder, or no run to branch off.
     """
-    schedule, out, branch_of = SCHEDULES[options.schedule], options.out, None
+    schedule, out, branch_of = scaled(SCHEDULES[options.schedule], options.rate_scale), options.out, None
     if options.cooldown is not None:
         schedule = replace(schedule, decay="linear")
         branch_of, out = options.out / STATE, branch_folder(options.out, options.cooldown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lifter.training.losses import LossWeights
@@ -62,6 +62,11 @@ class Schedule:
     decays_learn: bool
     loss: LossWeights
     decay: str = "cosine"
+
+
+def scaled(schedule: Schedule, factor: float) -> Schedule:
+    """Return a schedule with all learning rates times ``factor``."""
+    return replace(schedule, learning_rate=schedule.learning_rate * factor, muon_rate=schedule.muon_rate * factor)
 
 
 OUR_LOSS = LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0)
