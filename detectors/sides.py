@@ -28,7 +28,7 @@ STATES = np.array([(1, 1), (-1, -1), (1, -1)])  # signs of a chain's two parts: 
 DIFFERS = (STATES[:, None] * STATES < 0).astype(np.int64)
 
 # Where a pair's vector is predicted to be, it is within NOISE [body sizes] and what adds up in time [body sizes/s]:
-# medians on recorded motion at 10 to 60 fps with simulated errors of the detector.
+# rounded from medians on recorded motion at 10 to 60 fps with simulated errors of the detector.
 NOISE = np.array([0.004, 0.005, 0.005, 0.008, 0.010, 0.006, 0.007, 0.008])
 DRIFT = np.array([0.05, 0.06, 0.10, 0.20, 0.30, 0.08, 0.16, 0.20])
 SPEED_S = 0.2  # so long a vector keeps its speed
@@ -42,9 +42,9 @@ MIN_WEIGHT_SCORE = 0.1  # pairs count by the root of their lower score, at least
 # Prices, in units of log likelihood.
 SWITCH = 5.0  # of entering or leaving an exchange
 SPLIT = 8.0  # of a change in a chain's first part alone, say the hips without the legs, on top
-EXCHANGED_PER_S = 2.0  # of being exchanged: the state with most frames is the right one
-EARS_PER_S = 6.0  # of ears in another order than the shoulders, times two; both must be apart by WIDE
-TRUNK_PER_S = 0.45  # of hips in another order than the shoulders, times two; both must be apart by NARROW
+EXCHANGED = 0.08  # per frame, of being exchanged: the state with most frames is the right one
+EARS_DIFFER = 0.24  # per frame, of ears in another order than the shoulders, times two; both must be apart by WIDE
+TRUNK_TWISTS = 0.018  # per frame, of hips in another order than the shoulders, times two; both must be apart by NARROW
 WIDE, NARROW = 0.05, 0.02  # body sizes
 SEEN_SCORE = 0.3
 SKIP = 5.0  # of a frame left out, per pair
@@ -98,7 +98,7 @@ def find_swaps(
     lags = np.unique([max(1, round(skip / steps.min())) for skip in SKIP_S]) if len(steps) else np.ones(1, np.int64)
     lags = lags[(lags == 1) | (lags * steps.min(initial=1) <= 1.1 * SKIP_S[-1])]
     links = [_links(pairs[:, part], scores[:, part], times, lags, part) for part in chain]
-    costs = _state_costs(pairs, scores, signs, chain) * np.minimum(np.diff(times, prepend=0.0), 0.1)[:, None]
+    costs = _state_costs(pairs, scores, signs, chain)
     states = _best_path(links, costs, lags, SKIP * sum(map(len, chain)))
     found = STATES[states].astype(np.float64)  # of frames that were left out: STATES[-1], replaced here
     for column, part in enumerate(chain):
@@ -109,16 +109,16 @@ def find_swaps(
 def _state_costs(
     pairs: np.ndarray, scores: np.ndarray, signs: np.ndarray, chain: tuple[list[int], list[int]]
 ) -> np.ndarray:
-    """Return (n, 3) float64: what the states cost per second: the prior, and what contradicts in the picture."""
+    """Return (n, 3) float64: what the states cost: the prior, and what contradicts in the picture."""
     is_exchanged = (signs[:, None, [part[0] for part in chain]] * STATES < 0).any(axis=-1)
-    costs = EXCHANGED_PER_S * is_exchanged
+    costs = EXCHANGED * is_exchanged
     is_whole = SHOULDERS in chain[1]
     across = pairs[:, [EARS, SHOULDERS] if is_whole else [SHOULDERS, HIPS], 0]  # (n, 2)
     agree = np.sign(across.prod(axis=1)) * (np.abs(across).min(axis=1) > (WIDE if is_whole else NARROW))
     if is_whole:
-        costs[:, 2] += 2 * EARS_PER_S * agree * (scores[:, EARS] >= SEEN_SCORE)
+        costs[:, 2] += 2 * EARS_DIFFER * agree * (scores[:, EARS] >= SEEN_SCORE)
     else:
-        costs[:, 1] += 2 * TRUNK_PER_S * agree
+        costs[:, 1] += 2 * TRUNK_TWISTS * agree
     return costs
 
 
