@@ -47,6 +47,7 @@ EARS_DIFFER = 0.24  # per frame, of ears in another order than the shoulders, ti
 TRUNK_TWISTS = 0.018  # per frame, of hips in another order than the shoulders, times two; both must be apart by NARROW
 WIDE, NARROW = 0.05, 0.02  # body sizes
 SEEN_SCORE = 0.3
+HELD, HELD_S = 15.0, 0.25  # how clearly [log likelihood], over how long [s], a frame of an exchange must follow
 SKIP = 5.0  # of a frame left out, per pair
 SKIP_S = (0.0, 0.067, 0.167)  # from the last frame to the next; to leave out more would turn walkers round
 
@@ -67,6 +68,8 @@ def fix_left_right_swaps(keypoints: np.ndarray, scores: np.ndarray, observed: np
     signs = np.ones(pairs.shape[:2])
     for chain in CHAINS:
         found = find_swaps(pairs * signs[..., None], pair_scores, signs, frames / fps, chain)
+        if SHOULDERS in chain[1]:
+            found = _certain(found, pairs, frames / fps, chain)
         for part, sign in zip(chain, found.T, strict=True):
             signs[:, part] *= sign[:, None]
     order = np.tile(np.arange(NUM_KEYPOINTS), (len(keypoints), 1))
@@ -206,6 +209,35 @@ def _step_costs(links: list[np.ndarray], lags: np.ndarray, skip: float) -> np.nd
     for i, lag in enumerate(lags):
         costs[:lag, i] = np.inf
     return costs.transpose(0, 1, 3, 4, 2, 5).reshape(count, num_lags, len(STATES), len(STATES), -1)
+
+
+def _certain(found: np.ndarray, pairs: np.ndarray, times: np.ndarray, chain: tuple[list[int], list[int]]) -> np.ndarray:
+    """Return ``found`` (n, 2) without exchanges in whose midst the sides may have changed unseen.
+
+    Where a detector puts both sides into one place for a moment, it often exchanges them, and a path that misses this
+    is wrong until the next exchange. Every frame of an exchange must be held to the one before by two frames, at most
+    ``HELD_S`` apart, that are clearly alike.
+    """
+    body = chain[1]
+    vectors = pairs[:, body] * found[:, 1, None, None]
+    held = np.zeros(len(found))
+    held[:1] = np.inf
+    for lag in range(1, len(found)):
+        elapsed = times[lag:] - times[:-lag]
+        if elapsed.min() > HELD_S:
+            break
+        sigma_squared = NOISE[body] ** 2 + (DRIFT[body] * elapsed[:, None]) ** 2
+        same, other = (_surprise(vectors[lag:] - way * vectors[:-lag], sigma_squared) for way in (1, -1))
+        evidence = np.where(elapsed <= HELD_S, (other - same).sum(axis=1), 0.0)
+        for inside in range(lag):
+            held[lag - inside : len(held) - inside] = np.maximum(held[lag - inside : len(held) - inside], evidence)
+    certain = found.copy()
+    is_swapped = (found < 0).any(axis=1)
+    edges = np.flatnonzero(np.diff(np.r_[False, is_swapped, False].astype(np.int8)))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        if (held[start + 1 : stop] < HELD).any():
+            certain[start:stop] = 1
+    return certain
 
 
 def _filled(sign: np.ndarray, is_kept: np.ndarray, pairs: np.ndarray, times: np.ndarray, part: list[int]) -> np.ndarray:

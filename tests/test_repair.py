@@ -116,6 +116,17 @@ def test_frames_in_which_the_detector_puts_both_sides_into_one_place_turn_nobody
     assert (order == np.arange(17)).all()
 
 
+def test_an_exchange_that_ends_unseen_spoils_nothing(motion):
+    # exchanged from frame 60; at 80 both sides fall into one place for a while, and are right from then on
+    spoilt = motion.copy()
+    spoilt[60:80] = motion[60:80][:, MIRRORED]
+    middle = (motion[80:88] + motion[80:88][:, MIRRORED]) / 2
+    spoilt[80:88] = middle + np.random.default_rng(0).normal(0, 1.0, middle.shape)
+    order = fix_left_right_swaps(spoilt, np.full(spoilt.shape[:2], 0.9, np.float32), np.ones(len(spoilt), bool), FPS)
+    assert (order[:60] == np.arange(17)).all()
+    assert (order[88:] == np.arange(17)).all()
+
+
 @pytest.mark.parametrize("joint", [9, 15], ids=["waving wrist", "walking ankle"])
 @pytest.mark.parametrize("length", [1, 2])
 def test_a_joint_that_jumps_is_put_back_and_flagged(motion, joint, length):
