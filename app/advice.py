@@ -41,6 +41,9 @@ LIMITS = (
     ),
     Limit("cut", 0.05, "person is cut by the picture's border in {:.0%} of frames: joints out there are guesses"),
     Limit("interpolated", 0.1, "{:.0%} of the person's frames are filled in, nobody was detected there"),
+    Limit(
+        "sides_repaired", 0.1, "left and right were exchanged back in {:.0%} of frames: look at the overlay's colors"
+    ),
     Limit("reprojection", 0.05, "3D misses 2D by {:.1%} of the person's height: the pose or --fov is wrong"),
     # Brisk walking has 7 m/s^2, sport 15 to 25.
     Limit("jitter", 40, "jitter is {:.0f} m/s^2: the 2D shakes, --smooth 6 calms it", needs_metres=True),

@@ -28,12 +28,13 @@ def assess(result: PoseResult) -> list[dict[str, Any]]:
     """Return one report per person, ready for JSON; None where a number cannot be had. Nothing is compared across gaps.
 
     Keys: ``id``; ``coverage``, share of the clip's frames in which the person was observed; ``interpolated``, share of
-    the person's own frames that were filled in; ``mean_score`` of observed keypoints; ``height_px``, median height in
-    the picture; ``cut``, share of observed frames in which a limb reaches the picture's border; ``reprojection_px``,
-    median distance between keypoints and projected 3D over the 12 limb joints, and ``reprojection``, the same over the
-    height; ``jitter``, mean acceleration of the joints in units per second squared; ``bone_length_variation``, standard
-    deviation over mean (0.03 is 3 %); ``seam_ratio``, speed at window borders over speed elsewhere; ``foot_slide``,
-    mean speed in m/s over the floor of a foot that stands; ``warnings``, sentences.
+    the person's own frames that were filled in; ``sides_repaired``, share of observed frames in which left and right
+    were exchanged back; ``mean_score`` of observed keypoints; ``height_px``, median height in the picture; ``cut``,
+    share of observed frames in which a limb reaches the picture's border; ``reprojection_px``, median distance between
+    keypoints and projected 3D over the 12 limb joints, and ``reprojection``, the same over the height; ``jitter``, mean
+    acceleration of the joints in units per second squared; ``bone_length_variation``, standard deviation over mean
+    (0.03 is 3 %); ``seam_ratio``, speed at window borders over speed elsewhere; ``foot_slide``, mean speed in m/s over
+    the floor of a foot that stands; ``warnings``, sentences.
     """
     window, fps = result.provenance["lifter"]["window"], result.provenance["lifter"]["fps"]
     reports = []
@@ -47,6 +48,7 @@ def assess(result: PoseResult) -> list[dict[str, Any]]:
             "id": track.person_id,
             "coverage": round(float(track.observed.sum()) / result.video.num_frames, 4),
             "interpolated": round(float((~track.observed).mean()), 4),
+            "sides_repaired": round(float(track.swapped[track.observed].any(axis=1).mean()), 4),
             "mean_score": round(float(track.scores[track.observed].mean()), 4),
             "height_px": round(height, 1),
             "cut": round(cut_share(track, result.video.width, result.video.height), 4),

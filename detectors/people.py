@@ -67,6 +67,7 @@ class Track:
         valid: (T,) bool, False inside gaps too long to be filled: there the keypoints are only a bridge, no estimate.
         repaired: (T, 17) bool, True for single joints of observed frames that are not where the detector put them: left
             and right exchanged, or interpolated. Nothing is if left out.
+        swapped: (T, 17) bool, True for those among them that the detector had on the other side.
     """
 
     person_id: int
@@ -76,11 +77,13 @@ class Track:
     observed: np.ndarray
     valid: np.ndarray
     repaired: np.ndarray = None  # type: ignore[assignment]
+    swapped: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         t = len(self.frames)
-        if self.repaired is None:
-            object.__setattr__(self, "repaired", np.zeros((t, NUM_KEYPOINTS), np.bool_))
+        for flags in ("repaired", "swapped"):
+            if getattr(self, flags) is None:
+                object.__setattr__(self, flags, np.zeros((t, NUM_KEYPOINTS), np.bool_))
         if t == 0:
             raise ValueError(f"track {self.person_id} has no frames; drop it instead")
         _require("frames", self.frames, (t,), np.int64)
@@ -89,6 +92,7 @@ class Track:
         _require("observed", self.observed, (t,), np.bool_)
         _require("valid", self.valid, (t,), np.bool_)
         _require("repaired", self.repaired, (t, NUM_KEYPOINTS), np.bool_)
+        _require("swapped", self.swapped, (t, NUM_KEYPOINTS), np.bool_)
         if np.any(np.diff(self.frames) != 1):
             raise ValueError(f"frames of track {self.person_id} must be consecutive, got {self.frames[:8]}...")
         if not np.isfinite(self.keypoints).all():
@@ -97,3 +101,5 @@ class Track:
             raise ValueError(f"track {self.person_id} marks observed frames as invalid")
         if np.any(self.repaired & ~self.observed[:, None]):
             raise ValueError(f"track {self.person_id} marks joints as repaired in frames where nobody was observed")
+        if np.any(self.swapped & ~self.repaired):
+            raise ValueError(f"track {self.person_id} has joints that changed sides but are not marked as repaired")

@@ -1,22 +1,17 @@
-"""Repair of one person's keypoints in time: exchanged sides, joints that jump, joints that were not seen.
+"""Repair of one person's keypoints in time: exchanged sides, outliers, joints that were not seen.
 
-Only inside observed stretches, only where the frames around leave no doubt, and every changed joint is flagged: fast
-true motion must pass. Lengths are in body sizes (``body_size``, about 1.6 m of an adult).
+Sides are decided over the whole track (``detectors.sides``); the rest only inside observed stretches and only where
+the frames around leave no doubt: fast true motion must pass. Every changed joint is flagged. Lengths are in body sizes
+(``detectors.body.body_size``, about 1.6 m of an adult).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from detectors.body import BODY, MIRRORED, body_size
+from detectors.body import BODY
 from detectors.people import NUM_KEYPOINTS
-
-# What a detector exchanges, most first: everything, arms or legs with or without shoulders and hips.
-GROUPS = (BODY, np.r_[5:11], np.r_[11:17], np.r_[7:11], np.r_[13:17])
-FLIP = 0.08  # mean joint motion that makes an exchange of sides worth a thought [body sizes]; a side view has less
-FLIP_RATIO = 0.5  # ... and one if the exchanged pose lies nearer than this times the motion: measured 0.1
-MAX_FLIP_FRAMES = 5  # no body turns round and back this fast at 25 fps; longer, either side could be the wrong one
-SMOOTHER = 0.5  # exchanging must leave at most this share of the accelerations: legs that pass each other stay apart
+from detectors.sides import fix_left_right_swaps
 
 # Of a joint to and fro [body sizes/s²], 300 m/s². On mocap of kicks, punches, kata, dance and breakdance in three
 # projections 3 of 150 000 frames at 25 and 50 fps exceed it.
@@ -38,12 +33,12 @@ def repair(
     observed: np.ndarray,
     fps: float,
     picture: tuple[int, int] | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return repaired keypoints (T, 17, 2), their scores (T, 17), and which joints (T, 17) of observed frames changed.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return repaired keypoints (T, 17, 2), their scores (T, 17), and which joints (T, 17) changed and changed sides.
 
-    Sides exchanged for a moment are exchanged back, scores with them. Joints that jumped are interpolated and score 0.
-    Unseen joints between confident ones are interpolated and keep their score. Unobserved frames are interpolated
-    (scores 0) and not flagged: ``observed`` tells.
+    Exchanged sides are exchanged back, scores with them. Outliers are interpolated and score 0. Unseen joints between
+    confident ones are interpolated and keep their score. Unobserved frames are interpolated (scores 0) and not flagged:
+    ``observed`` tells. Joints that changed sides are among those that changed.
 
     Args:
         keypoints: (T, 17, 2) float32 px; any numbers where not observed.
@@ -52,77 +47,17 @@ def repair(
         fps: Frames per second.
         picture: Width and height [px], None if not known.
     """
-    order = unexchanged(keypoints, observed)
+    order = fix_left_right_swaps(keypoints, scores, observed, fps)
     keypoints, scores = np.take_along_axis(keypoints, order[..., None], 1), np.take_along_axis(scores, order, 1)
-    jumped = jumps(keypoints, observed, fps)
-    scores[jumped] = 0
-    moved = jumped | unseen(keypoints, scores, observed, fps, picture)
+    is_outlier = outliers(keypoints, observed, fps)
+    scores[is_outlier] = 0
+    moved = is_outlier | unseen(keypoints, scores, observed, fps, picture)
     keypoints = interpolated(keypoints, moved | ~observed[:, None])
-    return keypoints, scores, moved | (order != np.arange(NUM_KEYPOINTS))
+    swapped = order != np.arange(NUM_KEYPOINTS)
+    return keypoints, scores, moved | swapped, swapped
 
 
-def unexchanged(keypoints: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Return (T, 17) int64: the joint that each is to be taken from; itself but in short runs with sides exchanged.
-
-    Shortest runs first, and only where both neighbours last longer or as long: they are right.
-    """
-    order = np.tile(np.arange(NUM_KEYPOINTS), (len(keypoints), 1))
-    current = keypoints.copy()
-    for group in GROUPS:
-        parts = [
-            part for part in GROUPS if set(part) <= set(group)
-        ]  # shoulders may have stayed although wrists did not
-        for start, stop in runs(observed):
-            for first, last in _exchanges(current[start:stop], group):
-                around = slice(max(start, start + first - 2), min(stop, start + last + 2))
-                inner = slice(start + first - around.start, start + last - around.start)
-                ways = [_exchanged(current[around], inner, part) for part in parts]
-                best, joints = min(ways, key=lambda way: _roughness(way[0][:, group]))
-                if _roughness(best[:, group]) <= SMOOTHER * _roughness(current[around][:, group]):
-                    current[around] = best
-                    order[start + first : start + last, joints] = order[start + first : start + last][
-                        :, MIRRORED[joints]
-                    ]
-    return order
-
-
-def _exchanged(keypoints: np.ndarray, frames: slice, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (T, 17, 2) keypoints with the sides of ``group`` exchanged in ``frames``, and the joints concerned."""
-    joints = np.arange(NUM_KEYPOINTS) if group is BODY else group  # the face goes with the whole body
-    changed = keypoints.copy()
-    changed[frames, joints] = keypoints[frames][:, MIRRORED[joints]]
-    return changed, joints
-
-
-def _exchanges(keypoints: np.ndarray, group: np.ndarray) -> list[tuple[int, int]]:
-    """Return (start, stop) of short runs of (T, 17, 2) whose joints in ``group`` change sides before and after."""
-    changes = [t for t in range(1, len(keypoints)) if _is_flip(keypoints[t - 1], keypoints[t], group)]
-    bounds = [0, *changes, len(keypoints)]
-    found = []
-    while len(bounds) > 3:
-        lengths = np.diff(bounds)
-        shortest = 1 + int(np.argmin(lengths[1:-1]))  # the first and the last run have one neighbour only
-        if lengths[shortest] > min(MAX_FLIP_FRAMES, lengths[shortest - 1], lengths[shortest + 1]):
-            break
-        found.append((bounds[shortest], bounds[shortest + 1]))
-        del bounds[shortest : shortest + 2]
-    return found
-
-
-def _is_flip(before: np.ndarray, after: np.ndarray, group: np.ndarray) -> bool:
-    """Return whether the joints of ``group`` changed sides from one frame to the next; keypoints (17, 2)."""
-    straight, exchanged = (
-        float(np.linalg.norm(before[group] - after[to], axis=1).mean()) for to in (group, MIRRORED[group])
-    )
-    return straight > FLIP * body_size(before) and exchanged < FLIP_RATIO * straight
-
-
-def _roughness(keypoints: np.ndarray) -> float:
-    """Return the sum of accelerations of keypoints (T, K, 2) [px per frame²]."""
-    return float(np.linalg.norm(np.diff(keypoints, n=2, axis=0), axis=-1).sum())
-
-
-def jumps(keypoints: np.ndarray, observed: np.ndarray, fps: float) -> np.ndarray:
+def outliers(keypoints: np.ndarray, observed: np.ndarray, fps: float) -> np.ndarray:
     """Return (T, 17) bool: joints that jump away and back faster than a body can.
 
     Only where the frames around the jump agree with each other, and every frame involved was observed.

@@ -37,7 +37,7 @@ def build_tracks(
 
     Whoever has no joint that was seen in any frame (``detectors.repair.UNSEEN_SCORE``) is nobody.
 
-    Repair inside observed stretches (``detectors.repair``): exchanged sides, jumping joints, unseen joints.
+    Repair (``detectors.repair``): sides exchanged for less than half of the track, outliers, unseen joints.
 
     Args:
         people: One entry per frame of the video.
@@ -86,9 +86,9 @@ def _to_track(
     scores = np.zeros((num_frames, NUM_KEYPOINTS), np.float32)
     observed = np.zeros(num_frames, np.bool_)
     keypoints[rows], scores[rows], observed[rows] = np.stack(person.keypoints), np.stack(person.scores), True
-    keypoints, scores, repaired = repair(keypoints, scores, observed, fps, picture)
+    keypoints, scores, repaired, swapped = repair(keypoints, scores, observed, fps, picture)
     valid = observed.copy()
     for start, stop in runs(~observed):
         valid[start:stop] = stop - start <= max_gap_frames
     frames = np.arange(first, first + num_frames, dtype=np.int64)
-    return Track(person_id, frames, keypoints, scores, observed, valid, repaired)
+    return Track(person_id, frames, keypoints, scores, observed, valid, repaired, swapped)

@@ -83,6 +83,24 @@ def test_filled_frames_are_warned_of(good):
     assert only_warning(result_of(filled)).startswith("25% of the person's frames are filled in")
 
 
+def test_sides_that_were_exchanged_back_are_counted_and_warned_of(good):
+    swapped = np.zeros((257, 17), bool)
+    swapped[:20, 5:] = True
+    few = changed(good, track={"swapped": swapped, "repaired": swapped})
+    assert assess(result_of(few))[0]["sides_repaired"] == pytest.approx(20 / 257, abs=1e-4)
+    assert assess(result_of(few))[0]["warnings"] == []
+    swapped = swapped.copy()
+    swapped[100:140, 13:] = True
+    many = changed(good, track={"swapped": swapped, "repaired": swapped})
+    assert only_warning(result_of(many)).startswith("left and right were exchanged back in 23% of frames")
+
+
+def test_joints_that_were_only_interpolated_changed_no_sides(good):
+    repaired = np.zeros((257, 17), bool)
+    repaired[:, 9] = True
+    assert assess(result_of(changed(good, track={"repaired": repaired})))[0]["sides_repaired"] == 0
+
+
 def test_a_pose_that_does_not_fit_the_picture_is_warned_of(good):
     bent = good.pose.joints.copy()
     bent[:, [12, 13, 15, 16]] += (0.5, -0.8, 0)  # both arms somewhere else

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from detectors.body import MIRRORED, body_size
-from detectors.repair import MAX_FLIP_FRAMES, repair
+from detectors.repair import repair
+from detectors.sides import fix_left_right_swaps
 
 FPS = 30
 ARMS, LEGS = np.arange(7, 11), np.arange(13, 17)
@@ -22,7 +23,7 @@ def repaired(keypoints, scores=None, observed=None, fps=FPS, picture=None):
     count = len(keypoints)
     scores = np.full((count, 17), 0.9, np.float32) if scores is None else scores
     observed = np.ones(count, bool) if observed is None else observed
-    return repair(keypoints, scores, observed, fps, picture)
+    return repair(keypoints, scores, observed, fps, picture)[:3]
 
 
 @pytest.mark.parametrize("speed", [1, 2, 3, 4])
@@ -46,7 +47,7 @@ def test_kicks_and_punches_are_not_touched(shared, rate):
 
 
 @pytest.mark.parametrize("joints", [np.arange(17), ARMS, LEGS], ids=["all", "arms", "legs"])
-@pytest.mark.parametrize("length", [1, MAX_FLIP_FRAMES])
+@pytest.mark.parametrize("length", [1, 5, 30])
 def test_exchanged_sides_are_exchanged_back_and_flagged(motion, joints, length):
     frames = slice(110, 110 + length)  # he stands and faces the camera
     spoilt, scores = motion.copy(), np.full((len(motion), 17), 0.9, np.float32)
@@ -60,6 +61,70 @@ def test_exchanged_sides_are_exchanged_back_and_flagged(motion, joints, length):
     expected = np.zeros_like(changed)
     expected[frames, joints[MIRRORED[joints] != joints]] = True
     np.testing.assert_array_equal(changed, expected)
+
+
+@pytest.mark.parametrize("length", [1, 5, 60])
+@pytest.mark.parametrize("place", ["start", "end", "twice"])
+def test_exchanges_at_the_ends_and_repeated_ones_are_put_right(motion, place, length):
+    count = len(motion)
+    starts = {"start": [0], "end": [count - length], "twice": [20, 130]}[place]
+    swapped = np.zeros((count, 17), bool)
+    for start in starts:
+        swapped[start : start + length, 5:] = True
+    keypoints, _, changed = repaired(np.where(swapped[..., None], motion[:, MIRRORED], motion))
+    np.testing.assert_array_equal(keypoints[:, 5:], motion[:, 5:])
+    np.testing.assert_array_equal(changed[:, 5:], swapped[:, 5:])
+
+
+def test_a_face_that_was_not_exchanged_tells_although_most_frames_were(motion):
+    facing = motion[90:150]  # he faces the camera
+    spoilt = facing.copy()
+    spoilt[10:50, 5:] = facing[10:50][:, MIRRORED[5:]]
+    assert np.array_equal(repaired(spoilt)[0][:, 5:], facing[:, 5:])
+    unseen = np.full((60, 17), 0.9, np.float32)
+    unseen[:, :5] = 0.0
+    assert np.array_equal(repaired(spoilt, unseen)[0][10:50, 5:], spoilt[10:50, 5:])  # most frames win
+
+
+@pytest.mark.parametrize("gap_s", [0.1, 0.2])
+def test_an_exchange_is_followed_across_a_gap(motion, gap_s):
+    gap = slice(115, 115 + round(gap_s * FPS))
+    observed = np.ones(len(motion), bool)
+    observed[gap] = False
+    spoilt = motion.copy()
+    spoilt[100:140] = motion[100:140][:, MIRRORED]
+    spoilt[gap] = 0
+    keypoints = repaired(spoilt, observed=observed)[0]
+    np.testing.assert_array_equal(keypoints[observed], motion[observed])
+
+
+def test_after_a_long_gap_without_evidence_sides_stay_as_the_detector_had_them(motion):
+    observed = np.ones(len(motion), bool)
+    observed[120:180] = False
+    spoilt = motion.copy()
+    spoilt[180:] = motion[180:][:, MIRRORED]
+    assert not repaired(spoilt, observed=observed)[2].any()
+
+
+def test_frames_in_which_the_detector_puts_both_sides_into_one_place_turn_nobody_round(motion):
+    rng = np.random.default_rng(0)
+    spoilt = motion.copy()
+    for frame in rng.choice(np.arange(90, 150, 4), 12, replace=False):  # he stands and waves
+        middle = (motion[frame] + motion[frame, MIRRORED]) / 2
+        spoilt[frame] = middle + 0.02 * (motion[frame] - middle)
+    order = fix_left_right_swaps(spoilt, np.full(spoilt.shape[:2], 0.9, np.float32), np.ones(len(spoilt), bool), FPS)
+    assert (order == np.arange(17)).all()
+
+
+def test_an_exchange_that_ends_unseen_spoils_nothing(motion):
+    # exchanged from frame 60; at 80 both sides fall into one place for a while, and are right from then on
+    spoilt = motion.copy()
+    spoilt[60:80] = motion[60:80][:, MIRRORED]
+    middle = (motion[80:88] + motion[80:88][:, MIRRORED]) / 2
+    spoilt[80:88] = middle + np.random.default_rng(0).normal(0, 1.0, middle.shape)
+    order = fix_left_right_swaps(spoilt, np.full(spoilt.shape[:2], 0.9, np.float32), np.ones(len(spoilt), bool), FPS)
+    assert (order[:60] == np.arange(17)).all()
+    assert (order[88:] == np.arange(17)).all()
 
 
 @pytest.mark.parametrize("joint", [9, 15], ids=["waving wrist", "walking ankle"])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from detectors.body import MAX_SHIFT, MIRRORED, body_centre, body_size, is_possible_motion
 from detectors.people import People
-from detectors.repair import MAX_FLIP_FRAMES, SPIKE, UNSEEN_SCORE
+from detectors.repair import SPIKE, UNSEEN_SCORE
 from detectors.tracking import build_tracks
 
 # COCO-17 standing, height 1 from nose to ankles, origin between the hips, y down.
@@ -142,10 +142,13 @@ def test_sides_exchanged_for_a_moment_are_exchanged_back(starts):
     np.testing.assert_array_equal(track.keypoints, truth)
 
 
-def test_sides_that_stay_exchanged_are_left_alone():
-    clip = [standing(100)] * 5 + [standing(100)[MIRRORED]] * (MAX_FLIP_FRAMES + 1) + [standing(100)] * 5
+def test_sides_exchanged_for_less_than_half_of_the_track_are_exchanged_back_and_flagged():
+    truth = [standing(100)] * 30
+    clip = truth[:10] + [standing(100)[MIRRORED]] * 12 + truth[22:]
     (track,) = build_tracks([people(pose) for pose in clip], 2, 1)
-    np.testing.assert_array_equal(track.keypoints, clip)
+    np.testing.assert_array_equal(track.keypoints, truth)
+    np.testing.assert_array_equal(track.swapped, track.repaired)
+    assert np.flatnonzero(track.swapped.any(axis=1)).tolist() == list(range(10, 22))
 
 
 @pytest.mark.parametrize("length", [1, 2])
