@@ -129,4 +129,4 @@ def test_the_kernel_source_is_part_of_the_package(root):
     packages = text.partition("packages = [")[2].partition("]")[0]
     for init in sorted((root / "lifter").rglob("__init__.py")):
         assert f'"{".".join(init.parent.relative_to(root).parts)}"' in packages
-    assert '"lifter.scan" = ["*.cpp"]' in text
+    assert '"lifter.scan" = ["*.cpp", "*.h"]' in text

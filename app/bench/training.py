@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -34,9 +35,12 @@ def training_step(name: str, backend: str, shape: Shape, device: torch.device) -
 
     With trained weights, where there are any: their states decay to numbers that are slow to work with.
     """
-    is_trained = name in lifters.trained_lifters()
-    model = lifters.load_lifter(name, "cpu").model if is_trained else lifters.create_model(name)
-    model = model.requires_grad_(True).train().to(device)
+    model = lifters.create_model(name)
+    if name in lifters.trained_lifters():
+        trained = lifters.load_lifter(name, "cpu").model
+        model = importlib.import_module(lifters.lifter_spec(name).module).build(trained.config)
+        model.load_state_dict(trained.state_dict())
+    model = model.train().to(device)
     scan.use_backend(model, backend)
     schedule = SCHEDULES["full"]
     for key, parameter in model.named_parameters():
