@@ -16,7 +16,7 @@ ui: $(VENV)/ui.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy app detectors lifter
+	$(BIN)/mypy app checkpoints detectors lifter
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest -n 2 --dist loadfile
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.cli import cli
+from app.cli.main import cli
 
 if __name__ == "__main__":
     # A Hugging Face Space installs requirements.txt but not the checkout, so the compiled scan is built when it starts.

@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def say(line: str) -> None:
+def print_result(line: str) -> None:
     """Print one line of result to stdout."""
     typer.echo(printable(line))
 
 
-def note(line: str) -> None:
+def print_status(line: str) -> None:
     """Print one line about work in progress to stderr."""
     typer.echo(printable(f"  {line}"), err=True)
 
 
-def fail(line: str) -> None:
+def print_error(line: str) -> None:
     """Print one line about a failure to stderr."""
     typer.echo(printable(f"error: {line}"), err=True)
 
@@ -47,7 +47,7 @@ def print_table(table: Any) -> None:
 def show_progress(items: Iterable[Any], stage: str, total: int | None) -> Iterator[Any]:
     """Yield ``items`` behind a progress bar on a terminal, a plain line otherwise (both on stderr)."""
     if not sys.stderr.isatty():
-        note(f"{stage} ...")
+        print_status(f"{stage} ...")
         yield from items
         return
     with bars() as shown:

@@ -27,12 +27,12 @@ class Options:
             are here: yolo-hrnet, yolo-pose, mediapipe.
         detector_weights: Names of ``posemamba fetch`` or files, one for every network of the detector; empty for what
             ``quality`` takes of those fetched.
-        detect_every: People are looked for in every so many frames and their boxes moved between; keypoints are read in
-            all of them. For detectors that find boxes first (yolo-hrnet).
+        detection_interval: People are looked for in every so many frames and their boxes moved between; keypoints are
+            read in all of them. For detectors that find boxes first (yolo-hrnet).
         lifter: Name in ``lifter.LIFTERS``, of ``posemamba fetch``, or path of a weights file.
         device: Where the lifter runs: auto (a CUDA GPU if the scan has a kernel for it, else the CPU), cpu, cuda, ...
         backend: Scan backend, one of BACKENDS.
-        height_m: Known body height of the person in metres; None keeps the nominal adult (1.70 m).
+        height_m: Known body height of the person in meters; None keeps the nominal adult (1.70 m).
         fov_degrees: Assumed field of view of the camera along the longer side of the picture.
         has_rigid_bones: Give every bone its median length over the clip, the same left and right. Files with a skeleton
             (bvh, glb) have rigid bones in any case.
@@ -51,7 +51,7 @@ class Options:
     quality: str = BALANCED
     detector: str = AUTO
     detector_weights: tuple[str, ...] = ()
-    detect_every: int = 1
+    detection_interval: int = 1
     lifter: str = "posemamba-s"
     device: str = "auto"
     backend: str = "auto"
@@ -77,8 +77,8 @@ class Options:
         if self.detector_weights and self.detector == AUTO:
             raise ValueError("detector-weights belong to one detector; name it with --detector")
         if self.height_m is not None:
-            _check("height", self.height_m, 0.4, 2.8, "metres")
-        _check("detect-every", self.detect_every, 1, 30, "frames")
+            _check("height", self.height_m, 0.4, 2.8, "meters")
+        _check("detection-interval", self.detection_interval, 1, 30, "frames")
         _check("fov", self.fov_degrees, 10, 150, "degrees")
         _check("max-gap", self.max_gap_s, 0, 60, "seconds")
         _check("min-track-seconds", self.min_track_s, 0, 3600, "seconds")
@@ -111,7 +111,7 @@ def _check(name: str, value: float, low: float, high: float, unit: str) -> None:
 
 
 @dataclass(frozen=True)
-class Limits:
+class UploadLimits:
     """What a video may be that strangers upload; who runs ``posemamba run`` on files of his own has none of these.
 
     Attributes:
@@ -119,7 +119,7 @@ class Limits:
         min_side_px: Width and height of the picture.
         max_pixels: Of the picture; the default is 4K, as cinemas have it.
         max_duration_s: From the first picture to the last.
-        max_fps: Pictures per second, as most neighbours are apart.
+        max_fps: Pictures per second, as most neighbors are apart.
         max_frames: Pictures in all.
         inspect_s: Seconds that the look at a file may take, before any model sees it.
         inspect_bytes: Memory that the look may take.
@@ -146,7 +146,7 @@ class ServerOptions:
     Attributes:
         limits: What uploads may be.
         device: Where lifters run, as in ``Options``; jobs cannot choose.
-        num_workers: Processes that analyse; None is one per GPU, or one for the CPU.
+        num_workers: Processes that analyze; None is one per GPU, or one for the CPU.
         max_waiting: Jobs that may wait; more are refused.
         keep_s: Seconds after which a job that ended is deleted, results and all.
         cancel_s: Seconds a worker gets to stop by itself before it is killed.
@@ -154,7 +154,7 @@ class ServerOptions:
         weights: Files that jobs may name as lifter or as weights of the detector, besides the names everybody knows.
     """
 
-    limits: Limits = Limits()
+    limits: UploadLimits = UploadLimits()
     device: str = Options.device
     num_workers: int | None = None
     max_waiting: int = 40

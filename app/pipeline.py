@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import platform
-import time
-from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,28 +13,23 @@ import torch
 
 import lifter as lifters
 from app import __version__
-from app.gravity import with_up
+from app.geometry.gravity import estimate_gravity
+from app.geometry.root_trajectory import estimate_root_trajectory
+from app.geometry.smoothing import low_pass
 from app.options import Options
-from app.results import Pose3D, PoseResult, Shot, VideoInfo, stretches
-from app.selection import select_people
-from app.smoothing import low_pass
-from app.trajectory import with_root
-from app.video import VideoReader
+from app.person_selection import select_people
+from app.progress import Clock, Progress, silent
+from app.results import Pose3D, PoseResult, Shot, contiguous_segments
+from app.video.reader import VideoReader
+from app.video.video_info import VideoInfo
 from detectors import Choice, Detector, choose_detector, load_chosen
-from detectors.footage import Footage
 from detectors.people import People, Track
 from detectors.prefetch import prefetch
-from detectors.tracking import build_tracks
-from lifter.lift import Lifter, Sequence2D, lift
+from detectors.tracking.build_tracks import build_tracks
+from detectors.tracking.frame_observer import FrameObserver
+from lifter.lift import Sequence2D, lift
+from lifter.load import Lifter
 from lifter.skeletons import NOMINAL_HEIGHT_M, coco17_to_h36m17, with_rigid_bones
-
-# progress(items, stage, number of items or None) -> the same items; cancelling is raising from it
-Progress = Callable[[Iterable[Any], str, int | None], Iterable[Any]]
-
-
-def silent(items: Iterable[Any], stage: str, total: int | None) -> Iterable[Any]:
-    """Report nothing."""
-    return items
 
 
 def estimate(path: Path | str, options: Options = Options(), progress: Progress = silent) -> PoseResult:
@@ -56,28 +49,28 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     """
     reader = VideoReader(path)
     chosen = words_of(options)
-    lifter, detector = ready_models(options)
+    lifter, detector = cached_models(options)
     clock = Clock()
     _, found, footage = watch_people(reader, detector, options, progress)
     info = reader.info
     tracks = select_people(found, options.people)
     clock.lap("2D")
     poses = lift_tracks(lifter, tracks, info, options, progress)
-    poses = [with_root(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
+    poses = [estimate_root_trajectory(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
     shots = find_shots(footage, tracks, poses, info)
     clock.lap("3D")
     return PoseResult(info, tracks, poses, provenance(options, chosen, detector, lifter), clock.seconds, shots)
 
 
-def ready_models(options: Options) -> tuple[Lifter, Detector]:
+def cached_models(options: Options) -> tuple[Lifter, Detector]:
     """Return the networks that ``options`` name, loaded."""
-    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    lifter = cached_lifter(options.lifter, options.device, options.backend)
     return lifter, detector_of(options, str(lifter.device))
 
 
 def detector_of(options: Options, device: str) -> Detector:
     """Return the detector that ``options`` name, loaded."""
-    return ready_detector(choice_of(options), device, options.detect_every)
+    return cached_detector(choice_of(options), device, options.detection_interval)
 
 
 def choice_of(options: Options) -> Choice:
@@ -92,34 +85,34 @@ def words_of(options: Options) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def ready_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
+def cached_lifter(name_or_path: str, device: str, backend: str) -> Lifter:
     """Return a loaded lifter, the same one for every clip of a batch."""
     return lifters.load_lifter(name_or_path, device, backend)
 
 
 @functools.lru_cache(maxsize=1)
-def ready_detector(choice: Choice, device: str, detect_every: int = 1) -> Detector:
+def cached_detector(choice: Choice, device: str, detection_interval: int = 1) -> Detector:
     """Return a loaded detector, the same one for every clip of a batch."""
-    return load_chosen(choice, device, detect_every)
+    return load_chosen(choice, device, detection_interval)
 
 
 def watch_people(
     reader: VideoReader, detector: Detector, options: Options, progress: Progress = silent
-) -> tuple[list[People], list[Track], Footage]:
+) -> tuple[list[People], list[Track], FrameObserver]:
     """Read a video to its end; return what the detector sees in every frame, everybody's track, and the footage."""
-    footage = Footage()
+    footage = FrameObserver()
     frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
     people = list(footage.note(detector(frames)))
     return people, track_people(people, footage, reader.info, options), footage
 
 
-def track_people(people: list[People], footage: Footage, info: VideoInfo, options: Options) -> list[Track]:
+def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, options: Options) -> list[Track]:
     """Return everybody's track; the options' seconds are counted in the video's usual frames."""
     return build_tracks(
         people,
-        max_gap_frames=round(options.max_gap_s * info.usual_fps),
-        min_track_frames=max(1, min(round(options.min_track_s * info.usual_fps), info.num_frames)),
-        fps=info.usual_fps,
+        max_gap_frames=round(options.max_gap_s * info.median_fps),
+        min_track_frames=max(1, min(round(options.min_track_s * info.median_fps), info.num_frames)),
+        fps=info.median_fps,
         cuts=footage.cuts,
         clothes=footage.clothes,
         picture=(info.width, info.height),
@@ -134,7 +127,7 @@ def lift_tracks(
     Every uninterrupted stretch of a track is lifted by itself; between two of them joints move in a straight line, so
     that all frames carry numbers, and ``Track.valid`` says which to trust.
     """
-    runs = [(track, run) for track in tracks for run in stretches(track, info)]
+    runs = [(track, run) for track in tracks for run in contiguous_segments(track, info)]
     sequences = [
         Sequence2D(
             track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height, track.scores[run]
@@ -171,14 +164,14 @@ def lift_tracks(
     return poses
 
 
-def find_shots(footage: Footage, tracks: list[Track], poses: list[Pose3D], info: VideoInfo) -> tuple[Shot, ...]:
+def find_shots(footage: FrameObserver, tracks: list[Track], poses: list[Pose3D], info: VideoInfo) -> tuple[Shot, ...]:
     """Return what lies between the cuts, with what is known of the camera."""
     starts = sorted({0, *(cut for cut in footage.cuts if 0 < cut < info.num_frames)})
     shots = []
     for start, stop in zip(starts, [*starts[1:], info.num_frames], strict=True):
         people = [i for i, track in enumerate(tracks) if start <= track.frames[0] < stop]
         shot = Shot(start, stop, footage.cameras[start].moves)
-        shots.append(with_up(shot, [tracks[i] for i in people], [poses[i] for i in people], info))
+        shots.append(estimate_gravity(shot, [tracks[i] for i in people], [poses[i] for i in people], info))
     return tuple(shots)
 
 
@@ -197,17 +190,3 @@ def provenance(options: Options, chosen: str, detector: Detector, lifter: Lifter
             "machine": platform.machine(),
         },
     }
-
-
-class Clock:
-    """Wall seconds between laps."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """Book the time since the last lap to ``stage``."""
-        now = time.perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
-        self._last = now

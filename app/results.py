@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from app.video.video_info import VideoInfo
 from detectors.people import Track
 
 DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6, "unit vector": 6}  # of numbers in files, by unit
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VideoInfo:
-    """A video as it was decoded.
-
-    Attributes:
-        path: The file.
-        width: Pixels of the upright picture (after the rotation flag is applied).
-        height: Pixels of the upright picture.
-        fps: Mean frames per second as a float (29.97 survives).
-        num_frames: Frames that decode, counted, never taken from the container.
-        rotation: Degrees counter-clockwise by which stored pictures are turned to stand upright: 0, 90, 180 or 270.
-        timestamps_s: (num_frames,) float64 seconds, first frame at 0, strictly increasing.
-        has_constant_rate: False when the time between frames varies.
-        warnings: Sentences about damage that was met, e.g. a truncated file.
-    """
-
-    path: Path
-    width: int
-    height: int
-    fps: float
-    num_frames: int
-    rotation: int
-    timestamps_s: np.ndarray
-    has_constant_rate: bool = True
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.timestamps_s.shape != (self.num_frames,) or self.timestamps_s.dtype != np.float64:
-            raise ValueError(
-                f"timestamps_s must have shape ({self.num_frames},) and dtype float64, "
-                f"got {self.timestamps_s.shape} and {self.timestamps_s.dtype}"
-            )
-        if np.any(np.diff(self.timestamps_s) <= 0):
-            raise ValueError("timestamps_s must be strictly increasing")
-
-    @property
-    def usual_fps(self) -> float:
-        """Frames per second between most neighbours: ``fps`` but for pauses."""
-        return 1 / float(np.median(np.diff(self.timestamps_s))) if self.num_frames > 1 else self.fps
-
-
 PAUSE_S = 1.0  # a longer time between two frames is a pause of the recording: motion does not continue across it
 
 
-def stretches(track: Track, video: VideoInfo) -> list[slice]:
+def contiguous_segments(track: Track, video: VideoInfo) -> list[slice]:
     """Return the uninterrupted parts of a track, as slices of its frame axis: valid throughout and without a pause."""
     times = video.timestamps_s[track.frames]
     is_pause = (
@@ -96,8 +55,8 @@ class Pose3D:
         frames: (T,) int64, consecutive frame indices.
         joints: (T, 17, 3) float32, H36M-17, camera axes (x right, y down, z away), pelvis at the origin.
         scores: (T, 17) float32 in [0, 1], mapped from the 2D scores.
-        unit: ``"m"`` if the lifter was trained in metres, else ``"normalized"``.
-        root: (T, 3) float32 metres, the pelvis in camera axes with the camera at the origin; None unless the unit is
+        unit: ``"m"`` if the lifter was trained in meters, else ``"normalized"``.
+        root: (T, 3) float32 meters, the pelvis in camera axes with the camera at the origin; None unless the unit is
             "m". In frames that are not ``Track.valid`` it only bridges the gap, as joints do.
     """
 

@@ -1,7 +1,8 @@
 """MediaPipe Pose as a detector: frames -> ``People``; it runs without any download.
 
-By itself it follows one person (``detectors.follower``); with a network that finds boxes it sees everybody
-(``detectors.per_box``). Its own networks are in ``detectors.blazepose``; that of the landmarks can be another file.
+By itself it follows one person (``detectors.blazepose.single_person``); with a network that finds boxes it sees
+everybody (``detectors.blazepose.multi_person``). Its own networks are in ``detectors.blazepose.networks``; that of
+the landmarks can be another file.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from detectors.between import boxed_frames
-from detectors.blazepose import BLANK, Landmarker, look, model_files, num_threads, person_finder
-from detectors.body import BODY
-from detectors.boxes import BoxNetwork, batches, load_boxes
-from detectors.checkpoints import downloads, sha256_of
-from detectors.follower import Body, Follower, grow
+from checkpoints.detector_weights import downloads, sha256_of
+from detectors.blazepose.multi_person import BOX_MARGIN, MultiPersonPose
+from detectors.blazepose.networks import BLANK, Landmarker, look, model_files, num_threads, person_finder
+from detectors.blazepose.single_person import SinglePersonTracker, grow
+from detectors.blazepose.types import PoseDetection
+from detectors.boxes.interpolation import boxed_frames
+from detectors.boxes.load import batches, load_boxes
+from detectors.boxes.types import BoxNetwork
 from detectors.people import People
-from detectors.per_box import BOX_MARGIN, PerBox
+from detectors.pose_geometry import BODY
 from detectors.prefetch import prefetch
 
 logger = logging.getLogger(__name__)
 LANDMARKS_SUFFIX = ".tflite"  # of the networks that MediaPipe itself runs
 
 
-class MediaPipeEyes:
+class MediaPipeBackend:
     """MediaPipe itself: one instance that tracks and one without memory.
 
     Args:
@@ -40,13 +43,13 @@ class MediaPipeEyes:
         self._tracker = person_finder(is_video=True, num_threads=threads, landmarks=landmarks)
         self._looker = person_finder(is_video=False, num_threads=threads, landmarks=landmarks)
 
-    def track(self, frame: np.ndarray) -> Body | None:
-        """See ``Eyes``."""
+    def track(self, frame: np.ndarray) -> PoseDetection | None:
+        """See ``PoseBackend``."""
         height, width = frame.shape[:2]
         return look(self._tracker, frame, (0, 0, width, height), mirrored=False)
 
     def restart(self, frame: np.ndarray | None = None, box: np.ndarray | None = None) -> None:
-        """See ``Eyes``. A blank picture makes MediaPipe lose its target in 15 ms; its reset() takes 130 ms."""
+        """See ``PoseBackend``. A blank picture makes MediaPipe lose its target in 15 ms; its reset() takes 130 ms."""
         self._tracker.process({"image": BLANK})
         if frame is not None and box is not None:
             x0, y0, x1, y1 = clip(box, *frame.shape[:2])
@@ -54,8 +57,8 @@ class MediaPipeEyes:
             masked[y0:y1, x0:x1] = frame[y0:y1, x0:x1]
             self._tracker.process({"image": masked})
 
-    def look(self, frame: np.ndarray, box: np.ndarray, mirrored: bool) -> Body | None:
-        """See ``Eyes``."""
+    def look(self, frame: np.ndarray, box: np.ndarray, mirrored: bool) -> PoseDetection | None:
+        """See ``PoseBackend``."""
         return look(self._looker, frame, clip(box, *frame.shape[:2]), mirrored)
 
     def close(self) -> None:
@@ -71,7 +74,7 @@ def clip(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
     return int(x0), int(y0), int(x1), int(y1)
 
 
-def to_people(body: Body | None, height: int, width: int) -> People:
+def to_people(body: PoseDetection | None, height: int, width: int) -> People:
     """Return a frame with this one person, or nobody; the box has a margin and lies inside the picture."""
     if body is None:
         return People.nobody()
@@ -101,8 +104,8 @@ class MediaPipeDetector:
         Raises:
             ValueError: A frame has another shape or dtype.
         """
-        eyes = MediaPipeEyes(self._landmarks)
-        follower = Follower(eyes)
+        eyes = MediaPipeBackend(self._landmarks)
+        follower = SinglePersonTracker(eyes)
         try:
             for frame in frames:
                 if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
@@ -113,18 +116,19 @@ class MediaPipeDetector:
             eyes.close()
 
 
-class MediaPipePerBox:
+class MediaPipeMultiPerson:
     """Frames -> ``People``, everybody whom a network finds boxes of; every call is a new video.
 
     Attributes:
         provenance: ``detector``, ``version`` of mediapipe, ``weights``: file name -> SHA-256, ``boxes``: the file that
             they come from.
-        detect_every: That network looks at every so many frames, see ``detectors.between``; MediaPipe at all.
+        detection_interval: That network looks at every so many frames, see ``detectors.boxes.interpolation``;
+            MediaPipe at all.
     """
 
     def __init__(self, find: BoxNetwork, provenance: dict[str, Any], landmarks: Path | None = None) -> None:
         self.provenance = provenance
-        self.detect_every = 1
+        self.detection_interval = 1
         self._find = find
         self._landmarker = Landmarker(landmarks)
 
@@ -133,12 +137,12 @@ class MediaPipePerBox:
 
         Boxes of the next frames are looked for, in a thread, while keypoints of this one are read.
         """
-        everybody = PerBox(self._landmarker)
-        for frame, people in prefetch(boxed_frames(batches(frames), self._find, self.detect_every)):
+        everybody = MultiPersonPose(self._landmarker)
+        for frame, people in prefetch(boxed_frames(batches(frames), self._find, self.detection_interval)):
             yield everybody.step(frame, people)
 
 
-def build(weights: Sequence[Path] = (), device: str = "cpu") -> MediaPipeDetector | MediaPipePerBox:
+def build(weights: Sequence[Path] = (), device: str = "cpu") -> MediaPipeDetector | MediaPipeMultiPerson:
     """Return the detector.
 
     Args:
@@ -160,7 +164,7 @@ def build(weights: Sequence[Path] = (), device: str = "cpu") -> MediaPipeDetecto
         return MediaPipeDetector(provenance, landmarks)
     find, digest = load_boxes(boxes, device)
     provenance |= {"weights": {**models, boxes.name: digest}, "boxes": boxes.name}
-    return MediaPipePerBox(find, provenance, landmarks)
+    return MediaPipeMultiPerson(find, provenance, landmarks)
 
 
 def require_known(landmarks: Path, digest: str) -> None:

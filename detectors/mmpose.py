@@ -2,7 +2,7 @@
 
 For those who have MMPose installed (docs/mmpose.md) and want its models, or its very numbers. A published file begins
 with the name of its configuration, td-hm_hrnet-w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth, which is how that is
-found inside the package. MMPose's own loader unpickles; weights come through ``detectors.weights`` instead.
+found inside the package. MMPose's own loader unpickles; weights come through ``checkpoints.tensors`` instead.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from detectors.between import boxed_frames
-from detectors.boxes import BoxNetwork, batches, load_boxes
+from checkpoints.tensors import Weights, read_weights
+from detectors.boxes.interpolation import boxed_frames
+from detectors.boxes.load import batches, load_boxes
+from detectors.boxes.types import BoxNetwork
+from detectors.keypoints.topdown import ABSENT_SCORE
 from detectors.people import NUM_KEYPOINTS, People
-from detectors.topdown import ABSENT_SCORE
-from detectors.weights import Weights, read_weights
 
 CONFIGS = ".mim/configs/body_2d_keypoint"  # inside the package
 PEOPLE_PER_BATCH = 8
@@ -32,24 +33,25 @@ class MMPoseDetector:
 
     Attributes:
         provenance: ``detector``, ``version`` of mmpose, ``weights``: file name -> SHA-256, ``config``: of MMPose.
-        detect_every: The network for boxes looks at every so many frames, see ``detectors.between``; MMPose at all.
+        detection_interval: The network for boxes looks at every so many frames, see
+            ``detectors.boxes.interpolation``; MMPose at all.
     """
 
     def __init__(self, find: BoxNetwork, model: nn.Module, provenance: dict[str, Any]) -> None:
         self.provenance = provenance
-        self.detect_every = 1
+        self.detection_interval = 1
         self._find = find
         self._model = model
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
         """Yield one People per RGB uint8 frame (H, W, 3); frames are streamed in small batches."""
-        for frame, seen in boxed_frames(batches(frames), self._find, self.detect_every):
-            keypoints, scores = keypoints_of(self._model, frame, seen.boxes)
-            kept = seen.is_look | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
+        for frame, seen in boxed_frames(batches(frames), self._find, self.detection_interval):
+            keypoints, scores = decode_heatmaps(self._model, frame, seen.boxes)
+            kept = seen.is_detected | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
             yield People(seen.boxes[kept], seen.scores[kept], keypoints[kept], scores[kept])
 
 
-def keypoints_of(model: nn.Module, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def decode_heatmaps(model: nn.Module, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return keypoints (N, 17, 2) px and scores (N, 17) in [0, 1], float32, of the people in boxes (N, 4).
 
     Args:
@@ -73,7 +75,7 @@ def build(weights: Sequence[Path], device: str = "cpu") -> MMPoseDetector:
     """Return the detector.
 
     Args:
-        weights: Two files: a network for boxes (``detectors.boxes``), then a checkpoint of MMPose.
+        weights: Two files: a network for boxes (``detectors.boxes.load``), then a checkpoint of MMPose.
         device: "cpu", "cuda", "cuda:1", ...
 
     Raises:

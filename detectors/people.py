@@ -24,7 +24,7 @@ class People:
     Attributes:
         boxes: (N, 4) float32, x0 y0 x1 y1 in pixels of the upright picture.
         box_scores: (N,) float32 in [0, 1].
-        keypoints: (N, 17, 2) float32, COCO-17, x and y in pixels (the centre of the first pixel is (0, 0)).
+        keypoints: (N, 17, 2) float32, COCO-17, x and y in pixels (the center of the first pixel is (0, 0)).
         scores: (N, 17) float32 in [0, 1].
     """
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from detectors import hrnet, yolo
-from detectors.between import boxed_frames
-from detectors.boxes import FRAMES_PER_BATCH, Seen, batches
+from checkpoints.tensors import read_weights
+from detectors.boxes import yolo
+from detectors.boxes.interpolation import boxed_frames
+from detectors.boxes.load import FRAMES_PER_BATCH, batches
+from detectors.boxes.types import BoxDetections
+from detectors.keypoints import hrnet
+from detectors.keypoints.topdown import ABSENT_SCORE, PoseEstimator
 from detectors.people import People
 from detectors.prefetch import prefetch
-from detectors.topdown import ABSENT_SCORE, PoseEstimator
-from detectors.weights import read_weights
 
 
 class YoloHRNet:
@@ -24,13 +26,13 @@ class YoloHRNet:
 
     Attributes:
         provenance: ``detector``, ``version`` of ultralytics, ``weights``: file name -> SHA-256, input of HRNet.
-        detect_every: YOLO looks at every so many frames, see ``detectors.between``; HRNet at all.
+        detection_interval: YOLO looks at every so many frames, see ``detectors.boxes.interpolation``; HRNet at all.
         use_flip: Whether HRNet's answer is averaged with that for the mirrored crop: twice its work.
     """
 
     def __init__(self, find: yolo.Yolo, pose: PoseEstimator, provenance: dict[str, Any]) -> None:
         self.provenance = provenance
-        self.detect_every = 1
+        self.detection_interval = 1
         self._find = find
         self._pose = pose
 
@@ -49,15 +51,15 @@ class YoloHRNet:
 
         Boxes of the next batch are looked for, in a thread, while keypoints of this one are read.
         """
-        boxed = boxed_frames(batches(frames), self._find, self.detect_every)
+        boxed = boxed_frames(batches(frames), self._find, self.detection_interval)
         for batch in prefetch(_grouped(boxed), ahead=1):
             poses = self._pose([frame for frame, _ in batch], [people.boxes for _, people in batch])
             for (_, people), (keypoints, scores) in zip(batch, poses, strict=True):
-                kept = people.is_look | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
+                kept = people.is_detected | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
                 yield People(people.boxes[kept], people.scores[kept], keypoints[kept], scores[kept])
 
 
-def _grouped(boxed: Iterable[tuple[np.ndarray, Seen]]) -> Iterator[list[tuple[np.ndarray, Seen]]]:
+def _grouped(boxed: Iterable[tuple[np.ndarray, BoxDetections]]) -> Iterator[list[tuple[np.ndarray, BoxDetections]]]:
     """Yield frames with their boxes in lists of ``FRAMES_PER_BATCH``."""
     items = iter(boxed)
     while batch := list(itertools.islice(items, FRAMES_PER_BATCH)):

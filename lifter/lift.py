@@ -2,78 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lifter import LIFTERS, checkpoints, normalize, scan
-from lifter.devices import GPU_BACKENDS, resolve_device
-from lifter.graphs import GraphedModel
-from lifter.memory import Halving
-from lifter.parallel import map_parts, num_parts
-from lifter.precision import precision
-from lifter.published import published_weights, require_network
+from lifter import normalize
+from lifter.load import Lifter
+from lifter.runtime.precision import precision
 from lifter.skeletons import MOTION_FPS, coco17_to_h36m17, mirror
 from lifter.windows import Windows
 
-OVERLAP = 1 / 3  # of a window, shared by neighbours and cross-faded
+OVERLAP = 1 / 3  # of a window, shared by neighbors and cross-faded
 RATE_TOLERANCE = 0.05  # of a network's rate: a clip this much faster than that needs no second phase
 MAX_PHASES = 2  # faster clips are answered by interpolation: 50 frames a second hold all that bodies do
-# Mirrored copies double them. On a CPU 250 MB for the small network, and more is no faster (measured). On a GPU
-# three and a half minutes of video: work for every multiprocessor of a large card, in about 4 GB for the small network
-# and 7 GB for the large one (by counting tensors); where that is too much the batch is halved, see lifter.memory.
-FRAMES_PER_BATCH = {"cpu": 4 * 243, "cuda": 64 * 243}
 Progress = Callable[[Iterable, int], Iterable]
-
-
-@dataclass(frozen=True, eq=False)
-class Lifter:
-    """A trained network with everything needed to use it rightly.
-
-    Attributes:
-        model: (B, T, 17, channels) normalized keypoints to (B, T, 17, 3).
-        name: Registry name of the architecture, or the name of its published weights.
-        window: Frames per window.
-        normalization: "person" or "picture", see ``lifter.normalize``.
-        unit: "m" or "normalized".
-        device: Where the model lives.
-        provenance: Weights, hash, backend and conventions, ready for JSON.
-        uses_graphs: Whether forward passes are replayed as CUDA graphs.
-        channels: What the network reads of a keypoint: 2 (x, y) or 3 (x, y, score).
-        fps: Frames per second of what it takes.
-    """
-
-    model: nn.Module
-    name: str
-    window: int
-    normalization: str
-    unit: str
-    device: torch.device
-    provenance: dict[str, Any]
-    uses_graphs: bool = False
-    channels: int = 2
-    fps: float = MOTION_FPS
-
-    @property
-    def windows_per_batch(self) -> int:
-        """Windows that are lifted at once, memory permitting."""
-        return max(1, FRAMES_PER_BATCH.get(self.device.type, FRAMES_PER_BATCH["cpu"]) // self.window)
-
-    @functools.cached_property
-    def forward(self) -> Halving:
-        """The model for any number of rows, each (T, 17, channels) to (T, 17, 3), in batches that fit into memory."""
-        if not self.uses_graphs:
-            return Halving(functools.partial(_on_all_cores, self.model))
-        row = (self.window, 17, self.channels)
-        return Halving(GraphedModel(self.model, row, self.device, 2 * self.windows_per_batch))
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +26,7 @@ class Sequence2D:
     """Keypoints of one person over time, as a detector saw them.
 
     Attributes:
-        keypoints: (T, 17, 2) COCO-17 in pixels; the centre of the first pixel is (0, 0).
+        keypoints: (T, 17, 2) COCO-17 in pixels; the center of the first pixel is (0, 0).
         timestamps_s: (T,) seconds, increasing; any rate, need not be constant.
         width: Picture width in pixels.
         height: Picture height in pixels.
@@ -105,107 +50,6 @@ class Sequence2D:
             raise ValueError(f"scores must have shape ({t}, 17), got {self.scores.shape}")
         if self.scores is not None and not ((self.scores >= 0) & (self.scores <= 1)).all():
             raise ValueError("scores must lie between 0 and 1; divide by their largest possible value first")
-
-
-def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
-    """Return a ready lifter; see ``lifter.load_lifter``."""
-    given = str(name_or_path)
-    on = resolve_device(device, backend)
-    chosen = scan.resolve_backend(backend, on)
-    weights = checkpoints.read_named(given)
-    name, model, window = build_for(weights.tensors)
-    if given in LIFTERS and name != given:
-        raise ValueError(f"{weights.path} holds weights of {name}, expected {given}")
-    if entry := published_weights().get(given):
-        require_network(entry, name, model.config)
-        name = given
-    scan.use_backend(model, chosen)
-    normalization = weights.metadata.get("normalization", "picture")  # published weights: by picture width
-    unit = weights.metadata.get("unit", "normalized")
-    fps = rate_of(weights)
-    if normalization not in normalize.NORMALIZATIONS or unit not in ("m", "normalized"):
-        raise ValueError(
-            f"{weights.path} names normalization {normalization!r} and unit {unit!r}, which this version lacks"
-        )
-    channels, scans = int(model.config.channels), scan.has_scan(model)  # type: ignore[union-attr, arg-type]
-    provenance = {
-        "name": name,
-        "weights": checkpoints.summary(weights),
-        "normalization": normalization,
-        "unit": unit,
-        "fps": fps,
-        "window": window,
-        "channels": channels,
-        "scan_backend": scan.describe(chosen) if scans else "none: this network does not scan",
-        "device": str(on),
-    }
-    model = model.eval().requires_grad_(False).to(on)
-    uses_graphs = on.type == "cuda" and (chosen in GPU_BACKENDS or not scans)  # a loop: 80 000 nodes per graph
-    return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs, channels, fps)
-
-
-def rate_of(weights: checkpoints.Weights) -> float:
-    """Return the frames per second that a network was trained at; published ones at those of Human3.6M.
-
-    Raises:
-        ValueError: The file names another rate than training can have.
-    """
-    text = weights.metadata.get("fps", str(MOTION_FPS))
-    if text not in (known := [str(MOTION_FPS / stride) for stride in (1, 2)]):
-        raise ValueError(f"{weights.path} names {text!r} frames per second, expected one of {', '.join(known)}")
-    return float(text)
-
-
-def build_for(tensors: dict[str, Tensor]) -> tuple[str, nn.Module, int]:
-    """Return (registry name, network, frames per window) that a state dict fits strictly.
-
-    A network that is not registered is named by its architecture and what its configuration holds.
-
-    Raises:
-        ValueError: No known network has these keys and shapes; the text names the first differences.
-    """
-    module, config = _architecture(tensors)
-    name = _name(module, config)
-    with torch.device("meta"):  # shapes only: a hostile file must not make us allocate what it claims
-        expected = module.build(config).state_dict()
-    missing = [key for key in expected if key not in tensors]
-    unexpected = [key for key in tensors if key not in expected]
-    shapes = [k for k in expected if k in tensors and expected[k].shape != tensors[k].shape]
-    if missing or unexpected or shapes:
-        raise ValueError(
-            f"weights do not fit {name}: missing {missing[:3]}, unexpected {unexpected[:3]}, wrong shape {shapes[:3]}"
-        )
-    broken = [key for key, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ValueError(f"weights hold numbers that are not finite, in {broken[:3]}; the training of this file failed")
-    model = module.build(config)
-    model.load_state_dict(tensors, strict=True)
-    return name, model, config.window
-
-
-def _architecture(tensors: dict[str, Tensor]) -> tuple[ModuleType, Any]:
-    """Return the module of the architecture that the keys of a state dict belong to, and the configuration."""
-    modules = dict.fromkeys(spec.module for spec in LIFTERS.values())
-    refusals = []
-    for path in modules:
-        module = importlib.import_module(path)
-        try:
-            return module, module.config_of(tensors)
-        except ValueError as error:
-            refusals.append(str(error))
-    keys = ", ".join(list(tensors)[:3]) or "none"
-    raise ValueError(f"these are weights of no known network: {'; '.join(refusals)}; the file has the keys {keys}")
-
-
-def _name(module: ModuleType, config: Any) -> str:
-    """Return the registry name of a configuration, whatever it reads of keypoints, or one made of what it holds."""
-    plain = replace(config, reads_scores=False) if hasattr(config, "reads_scores") else config
-    for name, spec in LIFTERS.items():
-        if spec.module == module.__name__ and getattr(module, spec.config) == plain:
-            return name
-    told = [f"{field.name}{getattr(plain, field.name)}" for field in fields(plain)
-            if getattr(plain, field.name) != field.default]  # fmt: skip
-    return "-".join([module.__name__.rpartition(".")[2], *told])
 
 
 def lift(
@@ -325,8 +169,8 @@ def _normalized(lifter: Lifter, points_px: Tensor, sequence: Sequence2D, fov: fl
         return normalize.to_picture(points_px, sequence.width, sequence.height), torch.eye(3).expand(
             len(points_px), 3, 3
         )
-    centre = torch.tensor([sequence.width / 2 - 0.5, sequence.height / 2 - 0.5])
-    return normalize.to_person((points_px - centre) / normalize.focal_px(sequence.width, sequence.height, fov))
+    center = torch.tensor([sequence.width / 2 - 0.5, sequence.height / 2 - 0.5])
+    return normalize.to_person((points_px - center) / normalize.focal_px(sequence.width, sequence.height, fov))
 
 
 def predict(lifter: Lifter, inputs: Tensor, use_flip: bool, progress: Progress) -> Tensor:
@@ -347,12 +191,6 @@ def predict(lifter: Lifter, inputs: Tensor, use_flip: bool, progress: Progress) 
                 joints = (straight + mirror(flipped)) / 2
             outputs.append(joints)
     return torch.cat(outputs)
-
-
-def _on_all_cores(model: nn.Module, rows: Tensor) -> Tensor:
-    """Return ``model(rows)``; on a CPU every core takes a part of the rows."""
-    parts = rows.tensor_split(num_parts(len(rows), rows.device))
-    return torch.cat(map_parts(torch.inference_mode()(model), parts))
 
 
 def resample(points: np.ndarray, timestamps_s: np.ndarray, fps: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Errors of 3D joints, used by training, evaluation and tests alike. Joints in metres, errors in millimetres.
+"""Errors of 3D joints, used by training, evaluation and tests alike. Joints in meters, errors in millimeters.
 
 Joints are (T, 17, 3), H36M-17. Position errors are root-relative (pelvis at the origin) and one number per frame, so
 that the caller decides over what to average. ``joints`` picks the joints that are scored; the published protocols
@@ -82,8 +82,8 @@ def p_mpjpe(predicted: np.ndarray, truth: np.ndarray, joints: tuple[int, ...] | 
     """
     chosen = _chosen(joints)
     p, g = predicted[:, chosen].astype(np.float64), truth[:, chosen].astype(np.float64)
-    p_centre, g_centre = p.mean(1, keepdims=True), g.mean(1, keepdims=True)
-    p, g = p - p_centre, g - g_centre
+    p_center, g_center = p.mean(1, keepdims=True), g.mean(1, keepdims=True)
+    p, g = p - p_center, g - g_center
     u, s, vt = np.linalg.svd(np.einsum("tji,tjk->tik", g, p))  # g ~ scale * rotation @ p
     sign = np.ones_like(s)
     sign[:, -1] = np.sign(np.linalg.det(u @ vt))

@@ -1,7 +1,7 @@
 """2D keypoints in pixels <-> network coordinates: ``picture`` (the published convention) and ``person`` (ours).
 
 All functions take torch tensors with any number of leading axes, one window per leading index, and are used by training
-and inference alike. Pixels: the centre of the first pixel is (0, 0), so a picture of width w spans [-0.5, w - 0.5].
+and inference alike. Pixels: the center of the first pixel is (0, 0), so a picture of width w spans [-0.5, w - 0.5].
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ def focal_px(width: float, height: float, fov_degrees: float) -> float:
 def to_picture(keypoints_px: Tensor, width: Tensor | float, height: Tensor | float) -> Tensor:
     """Return keypoints (..., 2) with the picture's width mapped to [-1, 1]; the height keeps the aspect ratio.
 
-    Source: PoseMamba, screen normalization; pixel (0, 0) there is a corner, here the centre of the first pixel.
+    Source: PoseMamba, screen normalization; pixel (0, 0) there is a corner, here the center of the first pixel.
     """
     half = torch.as_tensor(width, dtype=keypoints_px.dtype, device=keypoints_px.device) / 2
-    centre = torch.stack(torch.broadcast_tensors(half, torch.as_tensor(height).to(half) / 2), dim=-1) - 0.5
-    return (keypoints_px - centre) / half[..., None]
+    center = torch.stack(torch.broadcast_tensors(half, torch.as_tensor(height).to(half) / 2), dim=-1) - 0.5
+    return (keypoints_px - center) / half[..., None]
 
 
 def from_picture(keypoints: Tensor, width: float, height: float) -> Tensor:
@@ -46,10 +46,10 @@ def to_person(rays: Tensor) -> tuple[Tensor, Tensor]:
     and its answer is turned back by the same rotation.
 
     Args:
-        rays: (..., T, J, 2) points on the plane z = 1: (x - centre) / focal length.
+        rays: (..., T, J, 2) points on the plane z = 1: (x - center) / focal length.
 
     Returns:
-        Points (..., T, J, 2): centred, the mean longer side of the person's box over the window mapped to 2.
+        Points (..., T, J, 2): centered, the mean longer side of the person's box over the window mapped to 2.
         Rotation (..., 3, 3): from camera axes to the axes of the turned camera.
     """
     low, high = rays.amin(-2), rays.amax(-2)  # (..., T, 2)

@@ -15,7 +15,7 @@ class Windows:
     Attributes:
         num_frames: T, at least 1.
         window: Frames per window.
-        overlap: Least frames that neighbouring windows share, below ``window``.
+        overlap: Least frames that neighboring windows share, below ``window``.
     """
 
     num_frames: int

@@ -20,17 +20,18 @@ import numpy as np
 import pytest
 import torch
 
-from app.batch import Request, run_batch
-from app.discovery import discover
+from app.batch.find_videos import discover
+from app.batch.run_batch import BatchRequest, run_batch
 from app.options import Options
-from app.results import Pose3D, VideoInfo
+from app.results import Pose3D
+from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
-from lifter.training.data import coco17_from_h36m17
-from lifter.training.motion import MotionLibrary, load_motion
+from lifter.training.mocap.library import MotionLibrary, load_motion
+from lifter.training.simulated_detector import coco17_from_h36m17
 from lifter.training.train import save_weights
 from tests.batches import Command
-from tests.motions import waving, write_mocap
+from tests.people import waving, write_mocap
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -101,7 +102,7 @@ def threads():
 
 @pytest.fixture(scope="session")
 def tiny_weights(tiny_model, tmp_path_factory) -> Path:
-    """A weights file of ``tiny_model`` that claims our conventions (person normalization, metres)."""
+    """A weights file of ``tiny_model`` that claims our conventions (person normalization, meters)."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(tiny_model.state_dict(), {"normalization": "person", "unit": "m"}, path)
     return path
@@ -162,7 +163,7 @@ def batch_options(tiny_weights) -> Options:
 def undisturbed(short_clips, batch_options, tmp_path_factory) -> Path:
     """Results of ``short_clips``, made one by one in this process."""
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert run_batch(Request(discover([short_clips], out).clips, out), batch_options) == 3
+    assert run_batch(BatchRequest(discover([short_clips], out).clips, out), batch_options) == 3
     return out
 
 
@@ -188,7 +189,7 @@ def command(root, batch_options):
 
 @pytest.fixture(scope="session")
 def walker() -> np.ndarray:
-    """Joints (257, 17, 3) of the man in the sample clip: he walks, stops, waves, turns, walks off. Metres, y up."""
+    """Joints (257, 17, 3) of the man in the sample clip: he walks, stops, waves, turns, walks off. Meters, y up."""
     with np.load(ROOT / "assets" / "walk_wave.gt.npz", allow_pickle=False) as truth:
         return truth["h36m_world"][:, 0].astype(np.float64)
 
@@ -206,9 +207,11 @@ class Filmed(NamedTuple):
 
 @pytest.fixture(scope="session")
 def filmed() -> Callable[..., Filmed]:
-    """A function that films joints (T, 17, 3) in metres, y up, with a camera that looks to -z."""
+    """A function that films joints (T, 17, 3) in meters, y up, with a camera that looks to -z."""
 
-    def film(world, *, pitch=10.0, roll=0.0, eye=(0.0, 1.5, 2.0), fov=50.0, size=(1280, 720), fps=30.0, person_id=0):
+    def project_to_camera(
+        world, *, pitch=10.0, roll=0.0, eye=(0.0, 1.5, 2.0), fov=50.0, size=(1280, 720), fps=30.0, person_id=0
+    ):
         p, r = np.radians(pitch), np.radians(roll)
         pitched = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
         rolled = np.array([[np.cos(r), np.sin(r), 0], [-np.sin(r), np.cos(r), 0], [0, 0, 1]])
@@ -223,7 +226,7 @@ def filmed() -> Callable[..., Filmed]:
         video = VideoInfo(Path("filmed.mp4"), *size, fps, len(world), 0, frames / fps)
         return Filmed(track, pose, video, joints[:, 0], turn @ [0, 1, 0], fov)
 
-    return film
+    return project_to_camera
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ def serve(image: Image) -> None:
 
 
 def visit(command: list[str], health: list[str]) -> None:
-    """Start the server, wait until it is healthy, have the sample clip analysed, stop it; runs inside the image.
+    """Start the server, wait until it is healthy, have the sample clip analyzed, stop it; runs inside the image.
 
     Raises:
         RuntimeError: Something of the image can be written to, or the answer is not that of the sample clip.

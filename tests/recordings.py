@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from lifter.skeletons import H36M17
-from lifter.training.mocap_files import read_recording
+from lifter.training.mocap.recordings import read_recording
 
 JOINT = {name: i for i, name in enumerate(H36M17.names)}
-# A T-pose in metres, y up, facing z: (name, parent, offset from the parent), names of MotionBuilder.
+# A T-pose in meters, y up, facing z: (name, parent, offset from the parent), names of MotionBuilder.
 RIG = (
     ("Hips", None, (0, 0, 0)),
     ("LeftUpLeg", "Hips", (0.1, -0.05, 0)), ("LeftLeg", "LeftUpLeg", (0, -0.42, 0)),
@@ -113,7 +113,7 @@ def assert_faces_ahead(joints: np.ndarray):
 
 
 INCH = 0.0254
-# Bones: (name, parent, direction, length in metres, axis in degrees, dof); facing z, y up, a T-pose.
+# Bones: (name, parent, direction, length in meters, axis in degrees, dof); facing z, y up, a T-pose.
 BONES = []
 for _side, _x in (("l", 1), ("r", -1)):
     BONES += [
@@ -144,11 +144,11 @@ def asf_text(length: float = 0.45, angle: str = "deg", root_order: str = "TX TY 
     lines = [":version 1.10", ":name VICON", ":units", "  mass 1.0", f"  length {length}", f"  angle {angle}",
              ":documentation", "   made up, root axis is not what it seems", ":root", f"   order {root_order}",
              "   axis XYZ", "   position 0 0 0", "   orientation 0 0 0", ":bonedata"]  # fmt: skip
-    for number, (name, _, direction, metres, axes, dof) in enumerate(BONES, 1):
+    for number, (name, _, direction, meters, axes, dof) in enumerate(BONES, 1):
         values = dict(zip("XYZ", axes, strict=True))
         lines += ["  begin", f"     id {number}", f"     name {name}",
                   f"     direction {' '.join(f'{x:.9g}' for x in np.array(direction) / np.linalg.norm(direction))}",
-                  f"     length {metres / INCH * length:.9g}",
+                  f"     length {meters / INCH * length:.9g}",
                   f"     axis {' '.join(f'{factor * values[x]:.9g}' for x in axis)}  {axis}"]  # fmt: skip
         if dof:
             lines += [

@@ -12,13 +12,13 @@ from typing import Any
 
 from rich.table import Table
 
+from app.batch.dask_workers import environments, local
+from app.batch.output_folder import OutFolder
+from app.batch.process_clip import ClipTask
+from app.batch.worker_resources import THREADS
 from app.bench.measure import machine, wall_clock
-from app.clip import Job
-from app.cluster import environments, local
 from app.options import Options
-from app.outfolder import OutFolder
-from app.shares import THREADS
-from app.video import probe
+from app.video.reader import probe
 
 COUNTS = (1, 2)
 STAGES = ("2D", "3D", "overlay")
@@ -60,7 +60,7 @@ def _time(clips: list[Path], count: int, out: Path, options: Options) -> tuple[f
     """Return the seconds that ``count`` workers take for clips, and the records of these."""
     with OutFolder(out).locked() as hold, local(count, options) as workers:
         models = workers.models(options)
-        jobs = [Job(clip, clip.stem, out, hold.token, options, models) for clip in clips]
+        jobs = [ClipTask(clip, clip.stem, out, hold.token, options, models) for clip in clips]
         list(workers.outcomes([dataclasses.replace(jobs[0], name=f"first of worker {n}") for n in range(count)]))
         began = time.perf_counter()
         records = [outcome.record for outcome in workers.outcomes(jobs)]

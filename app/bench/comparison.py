@@ -12,9 +12,10 @@ from torch import Tensor, nn
 import lifter as lifters
 from app.bench.measure import REPEATS, Stopwatch, machine, milliseconds, random_inputs, random_model, rate, ratio
 from app.bench.throughput import modes, runner
-from app.listing import jitter, num_parameters, validation
-from lifter import checkpoints, scan
-from lifter.macs import macs_per_frame
+from app.cli.models import jitter, num_parameters, validation
+from checkpoints import lifter_weights
+from lifter import scan
+from lifter.complexity import macs_per_frame
 
 FRAMES_AT_ONCE = {"cpu": 243, "cuda": 64 * 243}  # as many windows as hold this many frames: the same work for all
 PLAIN_FRAMES = 243  # for the plain scan, one pass
@@ -37,7 +38,7 @@ def table(names: Sequence[str], plain: str, watch: Stopwatch) -> Table:
     for column in ("lifter", "window", "parameters", "M MACs per frame", "ms per frame", "windows/s",
                    f"x plain scan ({plain})", "validation mm (P1 / P2)", "jitter"):  # fmt: skip
         drawn.add_column(column, justify="right")
-    entries = checkpoints.manifest()
+    entries = lifter_weights.manifest()
     for name in names:
         window = lifters.lifter_spec(name).window
         model = random_model(name).to(device)

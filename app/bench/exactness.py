@@ -13,9 +13,10 @@ from torch import Tensor
 from app.bench.measure import Stopwatch, milliseconds, rate
 from app.bench.throughput import modes, runner
 from lifter import load_lifter, scan
-from lifter.lift import Lifter, Sequence2D, windows_of
+from lifter.lift import Sequence2D, windows_of
+from lifter.load import Lifter
 from lifter.normalize import DEFAULT_FOV_DEGREES
-from lifter.precision import PRECISIONS, precision
+from lifter.runtime.precision import PRECISIONS, precision
 
 CLIP = Path(__file__).resolve().parents[2] / "assets" / "walk_wave.gt.npz"
 
@@ -32,7 +33,7 @@ def table(name_or_path: str, sequence: Sequence2D, batch: int, watch: Stopwatch)
     """Return the difference of every precision to the definition of the scan in float32, and its speed.
 
     Differences over all joints of all windows of the clip, without mirrored copies, before windows are merged; in mm
-    for weights trained in metres. Speed: a batch of repeated windows, launched in the fastest way.
+    for weights trained in meters. Speed: a batch of repeated windows, launched in the fastest way.
     """
     lifter = load_lifter(name_or_path, str(watch.device))
     backend = scan.resolve_backend("auto", watch.device)

@@ -16,8 +16,8 @@ from torch import Tensor
 import lifter as lifters
 from app.bench.measure import Stopwatch, milliseconds, ratio
 from app.bench.throughput import Throughput
-from lifter.graphs import capture
 from lifter.models.posemamba import NUM_JOINTS, CrossScan, PoseMamba, PoseMambaConfig
+from lifter.runtime.cuda_graphs import capture
 from lifter.scan import cross_scan, grid_orders
 
 BYTES = 4

@@ -16,7 +16,7 @@ from app.bench.training import Shape
 from lifter import create_model, scan
 from lifter.lift import Sequence2D
 from lifter.models.posemamba import PoseMamba
-from lifter.precision import precision
+from lifter.runtime.precision import precision
 
 
 @dataclass(frozen=True)

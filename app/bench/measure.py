@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import lifter as lifters
 from lifter import scan
-from lifter.devices import GPU_BACKENDS
+from lifter.runtime.devices import GPU_BACKENDS
 from lifter.training.train import DECAY
 
 Clock = Callable[[Callable[[], object]], float]

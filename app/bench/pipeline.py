@@ -14,7 +14,8 @@ from rich.table import Table
 
 from app.bench.measure import machine
 from app.options import Options
-from app.video import VideoReader, probe, write_video
+from app.video.reader import VideoReader, probe
+from app.video.writer import write_video
 
 
 def time_pipeline(clip: Path, repeat: int, options: Options = Options()) -> Table:

@@ -16,13 +16,16 @@ from rich.table import Table
 
 from app.bench.measure import machine, wall_clock
 from app.options import Options
-from app.pipeline import choice_of, detector_of, lift_tracks, ready_lifter, track_people
-from app.render import render_frames
-from app.results import Pose3D, PoseResult, VideoInfo
-from app.video import VideoReader, probe, write_video
-from detectors.footage import Footage
+from app.pipeline import cached_lifter, choice_of, detector_of, lift_tracks, track_people
+from app.render.overlay import render_frames
+from app.results import Pose3D, PoseResult
+from app.video.reader import VideoReader, probe
+from app.video.video_info import VideoInfo
+from app.video.writer import write_video
 from detectors.people import People, Track
-from lifter.lift import Lifter, Sequence2D, predict, windows_of
+from detectors.tracking.frame_observer import FrameObserver
+from lifter.lift import Sequence2D, predict, windows_of
+from lifter.load import Lifter
 from lifter.skeletons import H36M17
 
 MOST_FRAMES = 120  # that are held in memory
@@ -40,11 +43,11 @@ def stage_table(clip: Path, options: Options) -> Table:
     """
     _require_matplotlib()
     info = _first(probe(clip), MOST_FRAMES)
-    lifter = ready_lifter(options.lifter, options.device, options.backend)
+    lifter = cached_lifter(options.lifter, options.device, options.backend)
     detector: Any = detector_of(options, str(lifter.device))
     frames = list(itertools.islice(VideoReader(clip), info.num_frames))
     _drain(detector(frames[:FEW_FRAMES]))  # warm-up
-    footage = Footage()
+    footage = FrameObserver()
     people: list[People] = []
     seconds = {"decode": wall_clock(lambda: _drain(itertools.islice(VideoReader(clip), info.num_frames)))}
     seconds["2D"] = wall_clock(lambda: people.extend(footage.note(detector(footage.watch(frames)))))
@@ -60,7 +63,7 @@ def stage_table(clip: Path, options: Options) -> Table:
         seconds["encode"] = wall_clock(lambda: write_video(Path(folder) / "overlay.mp4", iter(pictures), info))
     single = {
         "2D": _per_frame(lambda frame: _drain(detector([frame])), frames)
-        if hasattr(detector, "detect_every")
+        if hasattr(detector, "detection_interval")
         else None,
         "3D": _window_by_window(lifter, tracks, info, options),
         "draw": _per_frame(Figures(frames, result), range(len(frames))),

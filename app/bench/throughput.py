@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import lifter as lifters
 from app.bench.measure import REPEATS, Stopwatch, backends, milliseconds, random_inputs, random_model, rate, ratio
 from lifter import scan
-from lifter.devices import GPU_BACKENDS
-from lifter.graphs import GraphedModel
+from lifter.runtime.cuda_graphs import GraphedModel
+from lifter.runtime.devices import GPU_BACKENDS
 
 TARGET_MS = {"posemamba-s": 5.0}  # one window, our kernel
 TARGET_OVER_MAMBA = {"posemamba-l": 3.0}  # windows per second, our kernel over mamba_ssm

@@ -14,7 +14,7 @@ from torch import Tensor
 import lifter as lifters
 from app.bench.measure import REPEATS, Stopwatch, backends, machine, milliseconds, random_inputs, rate
 from lifter import scan
-from lifter.models.inputs import Config
+from lifter.models.layers.inputs import Config
 from lifter.training.losses import pose_loss
 from lifter.training.schedules import SCHEDULES
 from lifter.training.train import DECAY

@@ -20,7 +20,7 @@ from typing import Any
 from rich.table import Table
 
 from app.bench.measure import machine, wall_clock
-from app.worker import ROOT
+from app.web.worker_process import ROOT
 
 POLL_S = 0.05
 START_S = 300  # given up after

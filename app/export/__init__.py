@@ -16,10 +16,11 @@ from app.export.json import write_json
 from app.export.npz import write_npz
 from app.export.trc import write_trc
 from app.options import Options
-from app.pipeline import Clock, Progress, silent
-from app.render import render_frames
+from app.progress import Clock, Progress, silent
+from app.render.overlay import render_frames
 from app.results import PoseResult
-from app.video import VideoReader, write_video
+from app.video.reader import VideoReader
+from app.video.writer import write_video
 from app.viewer import write_viewer
 from detectors.prefetch import prefetch
 
@@ -81,7 +82,7 @@ def export(
 
     Raises:
         OSError: The folder cannot be written to, or the disk is full.
-        ValueError: The video changed since it was analysed.
+        ValueError: The video changed since it was analyzed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()

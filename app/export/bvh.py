@@ -1,9 +1,9 @@
 """``pose.person0.bvh``: one person's skeleton and motion for animation software.
 
-Metres, world axes as in ``app.world``; joints and rest pose as in ``app.export.rig``. Angles in degrees, turned in the
-order Z, X, Y (channels Zrotation Xrotation Yrotation, the first one outermost), without jumps of 360 degrees. All
-frames of the video at its mean rate: where the person is not there yet or no longer, the nearest pose is held, and in
-gaps joints move in a straight line; ``valid`` in pose.json says so.
+Meters, world axes as in ``app.geometry.world``; joints and rest pose as in ``app.export.skeleton_rig``. Angles in
+degrees, turned in the order Z, X, Y (channels Zrotation Xrotation Yrotation, the first one outermost), without jumps
+of 360 degrees. All frames of the video at its mean rate: where the person is not there yet or no longer, the nearest
+pose is held, and in gaps joints move in a straight line; ``valid`` in pose.json says so.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from app.export.rig import JOINTS, Rig, rig_of
+from app.export.skeleton_rig import JOINTS, Rig, rig_of
+from app.geometry.world import AXES, world_joints
 from app.results import PoseResult
-from app.world import AXES, world_joints
 
 ORDER = "ZXY"
 
@@ -35,7 +35,7 @@ def write_bvh(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool
 
 
 def channels(rig: Rig) -> np.ndarray:
-    """Return the rows (T, 3 + 3 R): root in metres, then every joint's angles in degrees, joints in file order."""
+    """Return the rows (T, 3 + 3 R): root in meters, then every joint's angles in degrees, joints in file order."""
     angles = euler_degrees(rig.rotations)[:, file_order()]  # (T, R, 3)
     return np.concatenate([rig.root, angles.reshape(len(angles), -1)], axis=1)
 

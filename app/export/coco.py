@@ -1,7 +1,7 @@
 """``pose.coco.json``: the 2D keypoints in the format of COCO keypoint annotations.
 
 An image per frame of the video ("clip/000012.jpg", with ``frame`` and ``time_s``), an annotation per person in it, with
-``track_id``. Pixels of the upright picture; the centre of the first pixel is (0, 0). Visibility: 2 where the detector
+``track_id``. Pixels of the upright picture; the center of the first pixel is (0, 0). Visibility: 2 where the detector
 saw the joint, 1 where it was unsure or the joint was filled in or repaired. ``keypoint_scores`` has the scores. People
 have no annotation in frames where they are not ``valid``.
 """

@@ -1,8 +1,8 @@
 """``pose.csv``: a tidy table, one row per person, frame and joint, for pandas, R and spreadsheets.
 
 Columns: ``person``; ``frame``; ``time_s``; ``joint``, a name of H36M-17; ``x_m, y_m, z_m``, world axes as in
-``app.world`` (``x_normalized`` and so on if the lifter has no metres); ``u_px, v_px``, the joint in the picture;
-``score``; ``observed`` and ``valid``, 1 or 0. Where ``valid`` is 0, places are empty.
+``app.geometry.world`` (``x_normalized`` and so on if the lifter has no meters); ``u_px, v_px``, the joint in the
+picture; ``score``; ``observed`` and ``valid``, 1 or 0. Where ``valid`` is 0, places are empty.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from app.geometry.world import world_joints
 from app.results import PoseResult
-from app.world import world_joints
 from lifter.skeletons import H36M17, coco17_to_h36m17
 
 

@@ -1,9 +1,10 @@
 """``pose.glb``: everybody as animated skeletons with a plain body, glTF 2.0 in one binary file.
 
-Metres, y up (glTF knows no other; ``--up`` does not apply), axes as in ``app.world``, joints and rest pose as in
-``app.export.rig``. Every person is a node "person0" with the joints below it, and a skinned mesh of bones: blue the
-left, orange the right, light the middle. One animation "motion" has a key per video frame of the person, at the frame's
-time. Where nobody was seen (absent, or a gap too long to fill) the node is scaled to 0, which hides the person.
+Meters, y up (glTF knows no other; ``--up`` does not apply), axes as in ``app.geometry.world``, joints and rest pose
+as in ``app.export.skeleton_rig``. Every person is a node "person0" with the joints below it, and a skinned mesh of
+bones: blue the left, orange the right, light the middle. One animation "motion" has a key per video frame of the
+person, at the frame's time. Where nobody was seen (absent, or a gap too long to fill) the node is scaled to 0, which
+hides the person.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from app.drawing import LEFT, MIDDLE, RIGHT
-from app.export.rig import JOINTS, Rig, rig_of
+from app.export.skeleton_rig import JOINTS, Rig, rig_of
+from app.geometry.world import AXES, world_joints
+from app.render.drawing import LEFT, MIDDLE, RIGHT
 from app.results import PoseResult
-from app.world import AXES, world_joints
 
 MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 FLOAT, SHORT = 5126, 5123
@@ -28,7 +29,7 @@ VERTICES = 34962  # target of buffer views that hold vertex attributes
 SIDES = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
 # Of a bone's length: where it is thickest, and half its width there.
 USUAL_SHAPE, HEAD_SHAPE = (0.15, 0.14), (0.5, 0.6)
-LEAST_WIDTH, MOST_WIDTH = 0.015, 0.07  # metres
+LEAST_WIDTH, MOST_WIDTH = 0.015, 0.07  # meters
 
 
 def write_glb(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:

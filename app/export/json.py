@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from app.camera import Pinhole
-from app.gravity import tilt_degrees
-from app.quality import assess
-from app.results import DECIMALS, PoseResult, VideoInfo
-from app.world import camera_height, to_world
-from lifter.checkpoints import sha256_of
+from app.geometry.camera import Pinhole
+from app.geometry.gravity import tilt_degrees
+from app.geometry.world import camera_height, to_world
+from app.quality.indicators import assess
+from app.results import DECIMALS, PoseResult
+from app.video.video_info import VideoInfo
+from checkpoints.lifter_weights import sha256_of
 from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
 
 SCHEMA = "posemamba/pose/2"
@@ -61,7 +62,7 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
     return {
         "keypoints_2d": {
             "unit": "px",
-            "axes": "x right, y down, of the upright picture; the centre of the first pixel is (0, 0)",
+            "axes": "x right, y down, of the upright picture; the center of the first pixel is (0, 0)",
             "columns": ["x", "y", "score"],
         },
         "joints_3d": {
@@ -74,7 +75,7 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
         "root": {
             "unit": "m",
             "axes": "camera: x right, y down, z away from the camera, which is at the origin",
-            "point": "pelvis: add it to joints_3d for places in camera space; null without metres",
+            "point": "pelvis: add it to joints_3d for places in camera space; null without meters",
         },
         "world": "to_world @ (root + joint) + (0, camera_height, 0): x right, y up from the floor, z to the camera, m",
     }
@@ -100,7 +101,7 @@ def camera(result: PoseResult) -> dict[str, Any]:
     return {
         "fov_degrees": result.provenance["options"]["fov_degrees"],
         "focal_px": round(pinhole.focal_px, DECIMALS["px"]),
-        "principal_px": list(pinhole.centre_px),
+        "principal_px": list(pinhole.center_px),
         "shots": shots,
     }
 

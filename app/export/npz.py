@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from app.export.json import SCHEMA, camera, coordinates
+from app.geometry.world import camera_height
 from app.results import PoseResult
-from app.world import camera_height
 from lifter.skeletons import COCO17, H36M17
 
 
@@ -17,7 +17,7 @@ def write_npz(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool
     """Write arrays of all people over the whole clip (F frames, P people).
 
     ``keypoints_2d`` (F, P, 17, 3) float32 x, y, score in px; ``joints_3d`` (F, P, 17, 3) float32; ``joints_score`` (F,
-    P, 17) float32; ``root`` (F, P, 3) float32, NaN without metres; ``present``, ``observed``, ``valid`` (F, P) bool;
+    P, 17) float32; ``root`` (F, P, 3) float32, NaN without meters; ``present``, ``observed``, ``valid`` (F, P) bool;
     ``repaired`` (F, P, 17) bool; ``person_ids`` (P,) int64; ``camera_height`` (P,) float64; ``timestamps_s`` (F,)
     float64; ``fps``; ``coco17_names``, ``h36m17_names``, ``h36m17_parents``; ``meta``, a JSON string with schema,
     coordinates, camera and provenance as in pose.json. Where a person is not present, numbers are NaN.

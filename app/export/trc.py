@@ -1,7 +1,8 @@
 """``pose.person0.trc``: one person's joints as markers, for OpenSim and other tools of biomechanics.
 
-Metres (or the lifter's own unit), world axes as in ``app.world``; OpenSim expects y up. One row per frame of the video,
-at its time. Cells are empty where the person is not there or not ``valid``: OpenSim reads them as missing markers.
+Metres (or the lifter's own unit), world axes as in ``app.geometry.world``; OpenSim expects y up. One row per frame of
+the video, at its time. Cells are empty where the person is not there or not ``valid``: OpenSim reads them as missing
+markers.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from app.geometry.world import world_joints
 from app.results import PoseResult
-from app.world import world_joints
 from lifter.skeletons import H36M17
 
 SETTINGS = (

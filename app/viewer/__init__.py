@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 
 from app.results import PoseResult
-from app.viewer.contents import contents
+from app.viewer.payload import contents
 
 FOLDER = Path(__file__).parent
 SCRIPTS = ("numbers.js", "scene.js", "plot.js", "follow.js", "clocks.js", "viewer.js")  # in this order, in one scope

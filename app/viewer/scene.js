@@ -89,8 +89,8 @@ class Scene {
   aim(frame) {
     const shot = Math.max(0, this.data.shots.findLastIndex((each) => each.start <= frame));
     const fit = this.fit(shot);
-    const centre = this.follows ? this.centroid(frame) : null;
-    this.target = centre ? [centre[0], fit.target[1], centre[1]] : fit.target;
+    const center = this.follows ? this.centroid(frame) : null;
+    this.target = center ? [center[0], fit.target[1], center[1]] : fit.target;
     this.distance = fit.distance / this.zoom;
     this.axes = axesOf(this.yaw, this.pitch);
     this.focal = this.height / 2 / Math.tan(FIELD_OF_VIEW / 2);
@@ -352,7 +352,7 @@ class Scene {
     if (this.data.unit === "m") context.fillText("grid 1 m", x + 36, y);
   }
 
-  // Colours, as [red, green, blue].
+  // Colors, as [red, green, blue].
 
   sideColor(side) {
     return side === "middle" ? this.colors.middle ?? this.sideColors.middle : this.sideColors[side];

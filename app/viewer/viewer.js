@@ -378,7 +378,7 @@ class Viewer {
   noteFor(shot) {
     if (this.isEmpty) return "Nobody was found in this clip.";
     if (!this.data.people.some((person) => rowOf(person, this.frame) >= 0)) return "Nobody in this frame";
-    if (this.data.unit !== "m") return "No metres: size and place are not known";
+    if (this.data.unit !== "m") return "No meters: size and place are not known";
     return shot?.moves ? "The camera moves: places are relative to it" : "";
   }
 

@@ -1,7 +1,7 @@
 """Human3.6M with detected 2D: reads the usual pickle and scores a lifter by the published protocol.
 
 The file is MotionBERT's ``h36m_sh_conf_cam_source_final.pkl`` (stacked-hourglass 2D), which PoseMamba and
-MotionAGFormer evaluate on. It is not here and cannot be: its licence allows research by registered users. This module
+MotionAGFormer evaluate on. It is not here and cannot be: its license allows research by registered users. This module
 is written against the format that published code reads, so what it expects of the file is an assumption until somebody
 with the file has run it. It expects a dict ``test`` with, for F frames in order of their sources:
 
@@ -11,7 +11,7 @@ confidence           (F, 17[, 1])     of the detector, in [0, 1]; only for netwo
 camera_name          (F,)             one of the four cameras in ``PICTURE_SIZES``
 source               (F,)             recording, such as s_09_act_02_subact_01_ca_01; one after the other
 action               (F,)             one of 15 actions
-2.5d_factor          (F,)             millimetres per pixel of that frame: the true scale
+2.5d_factor          (F,)             millimeters per pixel of that frame: the true scale
 joints_2.5d_image    (F, 17, 3)       truth in mm: pixels and depth in pixel scale, times the factor
 ==================== ================ =====================================================================
 
@@ -35,9 +35,10 @@ from typing import Any
 import numpy as np
 
 from lifter import metrics
+from lifter.benchmarks.safe_pickle import read_pickle
 from lifter.benchmarks.windows import lift_windows, no_progress
-from lifter.lift import Lifter, Progress
-from lifter.pickles import read_pickle
+from lifter.lift import Progress
+from lifter.load import Lifter
 
 FPS = 50.0
 PICTURE_SIZES = {"54138969": (1000, 1002), "60457274": (1000, 1002), "55011271": (1000, 1000), "58860488": (1000, 1000)}
@@ -57,7 +58,7 @@ class H36M:
     """The test half of the file, frame by frame.
 
     Attributes:
-        keypoints_px: (F, 17, 2) float64, H36M-17, pixels; the centre of the first pixel is (0, 0).
+        keypoints_px: (F, 17, 2) float64, H36M-17, pixels; the center of the first pixel is (0, 0).
         scores: (F, 17) in [0, 1]; None if the file has none.
         picture_sizes: (F, 2) width and height.
         sources: (F,) recording and camera.
@@ -175,7 +176,7 @@ def score_h36m(
         progress: Wraps the batches; gets them and their number.
 
     Raises:
-        ValueError: No clip in the data, an output that is not finite, or conventions that give no millimetres.
+        ValueError: No clip in the data, an output that is not finite, or conventions that give no millimeters.
     """
     clips = cut_clips(data.sources, lifter.window)
     recordings = [str(source)[: -len(CAMERA_SUFFIX)] for source in data.sources[clips[:, 0]]]
@@ -191,11 +192,11 @@ def score_h36m(
 def lift_clips(
     lifter: Lifter, data: H36M, clips: np.ndarray, use_flip: bool, progress: Progress = no_progress
 ) -> np.ndarray:
-    """Return joints (clips, T, 17, 3) in metres, pelvis at 0, camera axes, for the frames ``clips`` (clips, T).
+    """Return joints (clips, T, 17, 3) in meters, pelvis at 0, camera axes, for the frames ``clips`` (clips, T).
 
-    Normalized units become metres by the true ``2.5d_factor`` of every frame: published figures are at the true scale
-    and depth. Metres are taken as they are, at the size of a nominal adult. (The truth in this file is the picture of
-    the body, scaled as a whole: perspective is left in, which costs a lifter that gives metres some millimetres.)
+    Normalized units become meters by the true ``2.5d_factor`` of every frame: published figures are at the true scale
+    and depth. Meters are taken as they are, at the size of a nominal adult. (The truth in this file is the picture of
+    the body, scaled as a whole: perspective is left in, which costs a lifter that gives meters some millimeters.)
 
     Raises:
         ValueError: An output that is not finite, normalized units of another normalization than "picture", or a

@@ -16,7 +16,7 @@ Joints in the kit's order: head top, neck, right and left arm, right and left le
 Protocol: MPJPE over all 17 joints; PCK@150 mm and AUC as the kit computes them, over 14 joints (without pelvis, spine
 and head); means over the valid frames of all sequences together.
 
-Different from published evaluations, which lift every frame as the centre of a window of its own and keep the centre:
+Different from published evaluations, which lift every frame as the center of a window of its own and keep the center:
 
 - Our lifters give all frames of a window, so a sequence is lifted once, in overlapping windows that are cross-faded
   (``lifter.windows``), as the app does. Frames near the ends of a sequence see less padding than there.
@@ -37,9 +37,10 @@ from pathlib import Path
 import numpy as np
 
 from lifter import metrics
+from lifter.benchmarks.safe_pickle import read_object_npz
 from lifter.benchmarks.windows import lift_windows, no_progress
-from lifter.lift import OVERLAP, Lifter, Progress
-from lifter.pickles import read_object_npz
+from lifter.lift import OVERLAP, Progress
+from lifter.load import Lifter
 from lifter.skeletons import H36M17, LIMB_JOINTS
 from lifter.windows import Windows
 
@@ -67,8 +68,8 @@ class TestSequence:
 
     Attributes:
         name: TS1 to TS6.
-        keypoints_px: (F, 17, 2) float64 pixels; the centre of the first pixel is (0, 0).
-        joints: (F, 17, 3) float64 metres, pelvis at the origin.
+        keypoints_px: (F, 17, 2) float64 pixels; the center of the first pixel is (0, 0).
+        joints: (F, 17, 3) float64 meters, pelvis at the origin.
         is_valid: (F,) bool, frames that are scored.
         picture_size: Width and height.
     """
@@ -133,7 +134,7 @@ def score_3dhp(
         sequences: From ``read_3dhp``.
         use_flip: Whether to average with the mirrored input, as published.
         use_published_scale: Whether TS5 and TS6 are brought to mm by 960 instead of 1024, a slip of published code
-            that published numbers contain. Without effect on a lifter that gives metres.
+            that published numbers contain. Without effect on a lifter that gives meters.
         progress: Wraps the batches; gets them and their number.
 
     Raises:
@@ -161,7 +162,7 @@ def lift_sequence(
     use_published_scale: bool,
     progress: Progress = no_progress,
 ) -> np.ndarray:
-    """Return joints (F, 17, 3) in metres, pelvis at 0, of all frames of a sequence, valid or not.
+    """Return joints (F, 17, 3) in meters, pelvis at 0, of all frames of a sequence, valid or not.
 
     Raises:
         ValueError: An output that is not finite.

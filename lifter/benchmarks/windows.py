@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from lifter import normalize
-from lifter.lift import Lifter, Progress, predict
+from lifter.lift import Progress, predict
+from lifter.load import Lifter
 from lifter.skeletons import MOTION_FPS
 
 
@@ -30,7 +31,7 @@ def lift_windows(
 
     Args:
         lifter: From ``lifter.load_lifter``; a field of view of 55 degrees is assumed where its normalization needs one.
-        keypoints_px: (W, T, 17, 2) H36M-17, pixels; the centre of the first pixel is (0, 0).
+        keypoints_px: (W, T, 17, 2) H36M-17, pixels; the center of the first pixel is (0, 0).
         scores: (W, T, 17) in [0, 1], for networks that read them.
         sizes: (W, 2) picture width and height.
         use_flip: Whether to average with the mirrored input.

@@ -6,8 +6,8 @@ unless ``use_bodyscale`` is set, for which no weights exist.
 
 Source: Cui et al., "HGMamba: Enhancing 3D Human Pose Estimation with a HyperGCN-Mamba Network", IJCNN 2025 /
 HuCui2022/HGMamba@ee219c3. Different from it: both scan directions run over tokens that stay where they are (see
-``lifter.models.bimamba``); near-ties between frames (see ``lifter.models.graph_mixers``); parameters that the released
-code carries along without using them do not learn.
+``lifter.models.layers.bimamba``); near-ties between frames (see ``lifter.models.layers.graph_mixers``); parameters
+that the released code carries along without using them do not learn.
 
 Symbols: B windows, T frames, J = 17 joints, d width.
 """
@@ -23,10 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.bimamba import BiMamba
-from lifter.models.graph_mixers import FrameGraph, GraphMixer, joint_adjacency, over_joints
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
-from lifter.models.residual import Fusion, ScaledResidual, rising
+from lifter.models.layers.bimamba import BiMamba
+from lifter.models.layers.graph_mixers import FrameGraph, GraphMixer, joint_adjacency, over_joints
+from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints
+from lifter.models.layers.residual import Fusion, ScaledResidual, rising
 
 REPRESENTATION = 512  # width before the last layer
 # Joints of H36M17 that a hyperedge ties together.

@@ -1,4 +1,4 @@
-"""MDTF: bone directions are recognised first, then joints and bones are fused and refined by Mamba over both axes.
+"""MDTF: bone directions are recognized first, then joints and bones are fused and refined by Mamba over both axes.
 
 Keys, shapes and numbers of both stages are those of the published networks, with which one weights file is made by
 ``join_stages``. Source: Zheng et al., "Mamba-Driven Topology Fusion for Monocular 3D Human Pose Estimation", 2025 /
@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.bimamba import BiMamba
-from lifter.models.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
 from lifter.models.initial import normal_
-from lifter.models.inputs import NUM_JOINTS, check_keypoints, rows_from
-from lifter.models.residual import MLP, Fusion, dropped, rising
+from lifter.models.layers.bimamba import BiMamba
+from lifter.models.layers.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
+from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, rows_from
+from lifter.models.layers.residual import MLP, Fusion, dropped, rising
 from lifter.skeletons import H36M17
 
 MOMENTUM = 0.1  # of the batch norms' running statistics
@@ -250,7 +250,7 @@ def join_stages(first: dict[str, Tensor], second: dict[str, Tensor]) -> dict[str
 
     Example::
 
-        first, second = (read_weights(path).tensors for path in (bone_aware_path, lifter_path))  # lifter.checkpoints
+        first, second = (read_weights(path).tensors for path in (bone_aware_path, lifter_path))
         save_file(join_stages(first, second), "mdtf.safetensors")  # safetensors.torch
     """
     renamed = {f"bam.{key}": tensor for key, tensor in first.items()}

@@ -5,7 +5,7 @@ network, so that its checkpoints load as they are.
 
 Source: Mehraban et al., "MotionAGFormer: Enhancing 3D Human Pose Estimation with a Transformer-GCNFormer Network",
 WACV 2024 / TaatiTeam/MotionAGFormer@4756fd1. Different from it: near-ties between frames, see
-``lifter.models.graph_mixers``.
+``lifter.models.layers.graph_mixers``.
 
 Symbols: B windows, T frames, J = 17 joints, d width.
 """
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from lifter.models.attention import NUM_HEADS, attention
-from lifter.models.graph_mixers import FrameGraph, JointGraph
-from lifter.models.inputs import NUM_JOINTS, check_keypoints
-from lifter.models.residual import Fusion, ScaledResidual, rising
+from lifter.models.layers.graph_mixers import FrameGraph, JointGraph
+from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints
+from lifter.models.layers.residual import Fusion, ScaledResidual, rising
 
 REPRESENTATION = 512  # width before the last layer
 

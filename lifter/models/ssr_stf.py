@@ -32,12 +32,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.attention import NUM_HEADS, attention
-from lifter.models.inputs import NUM_JOINTS, check_keypoints, index_on
-from lifter.models.residual import Fusion, ScaledResidual, rising
+from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, index_on
+from lifter.models.layers.residual import Fusion, ScaledResidual, rising
 from lifter.skeletons import H36M17
 
 REPRESENTATION = 512  # width before the last layer
-# Joints in chains along the limbs, so that most neighbours in this list are neighbours on the skeleton: foot to foot
+# Joints in chains along the limbs, so that most neighbors in this list are neighbors on the skeleton: foot to foot
 # through the pelvis, the spine up to the head, hand to shoulder, shoulder to hand.
 CHAINS = (
     "right_ankle", "right_knee", "right_hip", "pelvis", "left_hip", "left_knee", "left_ankle",
@@ -88,9 +88,9 @@ class RefineAttention(nn.Module):
         """Make a mixer with ``kernel`` and ``dilation`` over (frames, joints); one of the two axes has length 1."""
         super().__init__()
         self.lin_in = nn.Linear(d, d)
-        self.near = centred(d, d, kernel, groups=d)
-        self.far = centred(d, d, kernel, dilation, groups=d)
-        self.sel = centred(2, 2, (1, 3) if kernel[0] == 1 else (3, 1))
+        self.near = centered(d, d, kernel, groups=d)
+        self.far = centered(d, d, kernel, dilation, groups=d)
+        self.sel = centered(2, 2, (1, 3) if kernel[0] == 1 else (3, 1))
         self.lin_att = nn.Linear(d, d)
         self.lin_out = nn.Linear(d, d)
 
@@ -114,8 +114,8 @@ class CrissCrossAttention(nn.Module):
     def __init__(self, d: int) -> None:
         super().__init__()
         self.qkv = nn.Linear(d, 3 * d)
-        self.ps = centred(d // 2, d // 2, (3, 3), groups=d // 2)
-        self.pt = centred(d // 2, d // 2, (3, 3), groups=d // 2)
+        self.ps = centered(d // 2, d // 2, (3, 3), groups=d // 2)
+        self.pt = centered(d // 2, d // 2, (3, 3), groups=d // 2)
         self.proj = nn.Linear(d, d)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class CrissCrossAttention(nn.Module):
         return self.proj(torch.cat([spatial, temporal], dim=-1))
 
 
-def centred(
+def centered(
     inputs: int, outputs: int, kernel: tuple[int, int], dilation: tuple[int, int] = (1, 1), groups: int = 1
 ) -> nn.Conv2d:
     """Return a convolution over (frames, joints) that keeps the size of the map, with zeros around it."""

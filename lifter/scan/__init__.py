@@ -100,7 +100,7 @@ def selective_scan(
         u: (B, D, L) input.
         delta: (B, D, L) step sizes, before bias and softplus.
         A: (D, N) real, negative.
-        B: (B, G, N, L) input gates; D / G neighbouring channels share one.
+        B: (B, G, N, L) input gates; D / G neighboring channels share one.
         C: (B, G, N, L) output gates.
         D: (D,) skip weights.
         delta_bias: (D,) added to ``delta``.

@@ -8,12 +8,12 @@
 
 namespace {
 
-// The neighbours of token (t, j) that a 3x3 kernel sees: offsets from the token in tokens, and which of the 9 taps.
-struct Neighbours {
+// The neighbors of token (t, j) that a 3x3 kernel sees: offsets from the token in tokens, and which of the 9 taps.
+struct Neighbors {
   int count = 0;
   int64_t offset[9];
   int tap[9];
-  Neighbours(int64_t t, int64_t j, int64_t T, int64_t J) {
+  Neighbors(int64_t t, int64_t j, int64_t T, int64_t J) {
     for (int dt = -1; dt <= 1; ++dt)
       for (int dj = -1; dj <= 1; ++dj)
         if (t + dt >= 0 && t + dt < T && j + dj >= 0 && j + dj < J) {
@@ -23,8 +23,8 @@ struct Neighbours {
   }
 };
 
-// bias + sum over neighbours of tap * x; ``mirrored`` takes the tap of the opposite neighbour.
-inline V convolved(const Neighbours& near, const float* x, int64_t stride, const float* taps, bool mirrored, int64_t E,
+// bias + sum over neighbors of tap * x; ``mirrored`` takes the tap of the opposite neighbor.
+inline V convolved(const Neighbors& near, const float* x, int64_t stride, const float* taps, bool mirrored, int64_t E,
                    int64_t e, V total) {
   for (int i = 0; i < near.count; ++i) {
     const int tap = mirrored ? 8 - near.tap[i] : near.tap[i];
@@ -42,7 +42,7 @@ void grid_conv_forward(const float* x, int64_t stride, const float* taps, const 
                        int64_t T, int64_t J, int64_t E, int num_threads) {
   parallel(B * T, num_threads, [&](int64_t frame) {
     for (int64_t j = 0; j < J; ++j) {
-      const Neighbours near(frame % T, j, T, J);
+      const Neighbors near(frame % T, j, T, J);
       const int64_t token = frame * J + j;
       for (int64_t e = 0; e < E; e += LANES) {
         const V p = convolved(near, x + token * stride, stride, taps, false, E, e, load(bias + e));
@@ -58,7 +58,7 @@ void grid_conv_backward(const float* x, int64_t stride, const float* taps, const
                         int num_threads) {
   parallel(B * T, num_threads, [&](int64_t frame) {  // gradient before the SiLU, into scratch
     for (int64_t j = 0; j < J; ++j) {
-      const Neighbours near(frame % T, j, T, J);
+      const Neighbors near(frame % T, j, T, J);
       const int64_t token = frame * J + j;
       for (int64_t e = 0; e < E; e += LANES) {
         const V p = convolved(near, x + token * stride, stride, taps, false, E, e, load(bias + e)), s = sigmoid(p);
@@ -68,7 +68,7 @@ void grid_conv_backward(const float* x, int64_t stride, const float* taps, const
   });
   parallel(B * T, num_threads, [&](int64_t frame) {
     for (int64_t j = 0; j < J; ++j) {
-      const Neighbours near(frame % T, j, T, J);
+      const Neighbors near(frame % T, j, T, J);
       const int64_t token = frame * J + j;
       for (int64_t e = 0; e < E; e += LANES)
         store(dx + token * E + e, convolved(near, scratch + token * E, E, taps, true, E, e, V{}));

@@ -7,7 +7,7 @@
 //   delta = softplus(delta_in[token, e] + dt_bias[e] + sum_r dt_weight[r, e] * proj[token, r])
 //   h[n]  = exp2(delta * A2[n, e]) * h[n] + delta * source[token, e] * proj[token, R + n]
 //   y[token, e] += sum_n proj[token, R + N + n] * h[n] + D[e] * source[token, e]
-// A2 = A * log2(e). Softplus is the identity above 20. The lanes of a vector are neighbouring channels, and no sequence
+// A2 = A * log2(e). Softplus is the identity above 20. The lanes of a vector are neighboring channels, and no sequence
 // is ever copied, reversed or materialised.
 //
 // Both passes walk in chunks of CHUNK steps, every block of channels through one chunk before the next: what the blocks

@@ -85,7 +85,7 @@ class Sizes(NamedTuple):
         chunk: Tokens between two kept states.
         tile: Tokens taken at once.
         P: Channels of a program, outer factor.
-        Q: Channels of a program, inner factor: neighbouring lanes.
+        Q: Channels of a program, inner factor: neighboring lanes.
         stages: Tiles whose loads are in flight at once, through shared memory.
     """
 
@@ -113,7 +113,7 @@ class Sizes(NamedTuple):
 
 @triton.jit
 def _place(first_span, num_spans, s: tl.constexpr):
-    """Return sample, span, walk and channel block of this program; neighbours share their tokens."""
+    """Return sample, span, walk and channel block of this program; neighbors share their tokens."""
     program = tl.program_id(0)
     blocks: tl.constexpr = (s.E + s.P * s.Q - 1) // (s.P * s.Q)
     block = program % blocks
@@ -133,7 +133,7 @@ def _num_samples(num_spans, s: tl.constexpr):
 def _channels(block, s: tl.constexpr):
     """Return the channel numbers (P, Q) of a block; those from E on are padding.
 
-    The hint that no two are neighbours keeps Triton from loading four at a time: it would then pass every tile through
+    The hint that no two are neighbors keeps Triton from loading four at a time: it would then pass every tile through
     shared memory to bring it into the lanes that compute, with far more registers (180 instead of 104 in ``forward``).
     """
     e = (block * s.P + tl.arange(0, s.P)[:, None]) * s.Q + tl.arange(0, s.Q)[None, :]
@@ -213,7 +213,7 @@ def _store_per_token(pointer, origin, token, live, e, value, s: tl.constexpr):
 
 @triton.jit
 def _projected(w, k, origin, token, live, first, count: tl.constexpr, padded: tl.constexpr, s: tl.constexpr):
-    """Return (tile, padded) of ``count`` neighbouring projections of walk k, zero in the padding."""
+    """Return (tile, padded) of ``count`` neighboring projections of walk k, zero in the padding."""
     width: tl.constexpr = s.R + 2 * s.N
     n = tl.arange(0, padded)[None, :]
     row_width: tl.constexpr = width * (s.K // s.S)
@@ -363,7 +363,7 @@ def chain_spans(
 ):
     """Second pass, in place: from what every span adds to the next one's start to that start; backwards likewise.
 
-    A program holds ``lanes`` neighbours of the flattened (N, E) and takes ``rows`` spans at once, so that their loads
+    A program holds ``lanes`` neighbors of the flattened (N, E) and takes ``rows`` spans at once, so that their loads
     are in flight together.
     """
     blocks: tl.constexpr = (s.N * s.E + lanes - 1) // lanes
@@ -511,7 +511,7 @@ def _tile_gradients(w, dout, h, carry, k, origin, token, live, e, A2, dt_weight,
 def _store_projected(
     dprojections, k, block, origin, token, live, num_rows, first, count: tl.constexpr, value, s: tl.constexpr
 ):
-    """Write a gradient (tile, padded) of ``count`` neighbouring projections of walk k to this block's partial sums."""
+    """Write a gradient (tile, padded) of ``count`` neighboring projections of walk k to this block's partial sums."""
     width: tl.constexpr = s.R + 2 * s.N
     row_width: tl.constexpr = width * (s.K // s.S)
     n = tl.arange(0, value.shape[1])[None, :]

@@ -273,7 +273,7 @@ def _run_forward(plan: _Plan, walks: Walks) -> tuple[Tensor, Tensor | None]:
 
 
 def _chain(plan: _Plan, A: Tensor, states: Tensor, sums: Tensor, num_spans: int, *, is_reverse: bool) -> None:
-    """Turn what every span adds to its neighbour's start into that start, in place."""
+    """Turn what every span adds to its neighbor's start into that start, in place."""
     from lifter.scan import triton_kernels as kernels
 
     s = plan.shape

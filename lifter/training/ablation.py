@@ -11,13 +11,13 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lifter.checkpoints import read_weights
-from lifter.training.data import BACK_AND_FORTH, Recipe
-from lifter.training.evaluate import validate
+from checkpoints.lifter_weights import read_weights
+from lifter.training.augmentation_config import BACK_AND_FORTH, AugmentationConfig
 from lifter.training.losses import LossWeights
-from lifter.training.motion import MotionLibrary
+from lifter.training.mocap.library import MotionLibrary
 from lifter.training.schedules import SCHEDULES, Schedule, Stage
 from lifter.training.train import train
+from lifter.training.validation import validate
 
 COLUMNS = ("name", "minutes", "frames_seen", "start", "window", "clean_p1", "clean_p2", "noisy_p1", "noisy_p2", "note")
 SHORT = replace(SCHEDULES["laptop"], stages=(Stage(1.0, ((10, 27), (3, 81))),))  # the same batches for all
@@ -38,24 +38,28 @@ class Ablation:
 
     note: str
     schedule: Schedule = SHORT
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: AugmentationConfig = field(default_factory=AugmentationConfig)
     extras: tuple[str, ...] = ()
     frames: int = 81
 
 
 def compared(note: str, schedule: Schedule = MIXED, fps: float = 25.0, extras: tuple[str, ...] = ("reads_scores",)):
     """Return a run of those that begin with trained weights; scored in windows of ten seconds."""
-    return Ablation(note, schedule, Recipe(fps=fps, back_and_forth=BACK_AND_FORTH), extras, frames=486)
+    return Ablation(note, schedule, AugmentationConfig(fps=fps, back_and_forth=BACK_AND_FORTH), extras, frames=486)
 
 
 ABLATIONS: dict[str, Ablation] = {
     "as shipped": Ablation("Muon and AdamW"),
     "AdamW only": Ablation("learning rate 2e-3", replace(SHORT, muon_rate=0.0)),
     "published loss": Ablation("velocity 20, smoothness 0.5", replace(SHORT, loss=LossWeights())),
-    "normalized by picture width": Ablation("the published convention", recipe=Recipe(normalization="picture")),
-    "motion as recorded": Ablation("nothing spliced, bent or tilted", recipe=Recipe(varied=0.0, tilt=0.0)),
-    "exact 2D in training": Ablation("no simulated detections", recipe=Recipe(exact=1.0)),
-    "level cameras": Ablation("no high, low or moving cameras", recipe=Recipe(steep_camera=0.0, turning_camera=0.0)),
+    "normalized by picture width": Ablation(
+        "the published convention", recipe=AugmentationConfig(normalization="picture")
+    ),
+    "motion as recorded": Ablation("nothing spliced, bent or tilted", recipe=AugmentationConfig(varied=0.0, tilt=0.0)),
+    "exact 2D in training": Ablation("no simulated detections", recipe=AugmentationConfig(exact=1.0)),
+    "level cameras": Ablation(
+        "no high, low or moving cameras", recipe=AugmentationConfig(steep_camera=0.0, turning_camera=0.0)
+    ),
     "rate 25": compared("25 frames per second, scores, windows of 27, 81 and 243 frames"),
     "rate 50": compared("50 frames per second, else the same", fps=50.0),
     "no scores": compared("x and y only, else as rate 25", extras=()),
@@ -71,7 +75,7 @@ def ablate(
 
     ``build`` returns the untrained network, ``start`` are weights to begin with. Minutes are of processor time on a
     CPU, so that runs on a busy machine stay comparable. All runs are scored with the cameras and detections of
-    ``Recipe()``, in each run's own normalization and rate.
+    ``AugmentationConfig()``, in each run's own normalization and rate.
     """
     ablation = ABLATIONS[name]
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -80,7 +84,7 @@ def ablate(
     weights = read_weights(folder / "weights.safetensors")
     model = build().to(device).eval()
     model.load_state_dict(weights.tensors)
-    scored = replace(Recipe(), normalization=ablation.recipe.normalization, fps=ablation.recipe.fps)
+    scored = replace(AugmentationConfig(), normalization=ablation.recipe.normalization, fps=ablation.recipe.fps)
     errors = validate(model, held_out.to(device), scored, windows=96 if ablation.frames < 100 else 48,
                       frames=ablation.frames)  # fmt: skip
     frames = json.loads(weights.metadata["training"])["frames"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lifter.graphs import Graph, capture
-from lifter.parallel import map_parts, num_parts
-from lifter.training.data import Batch
+from lifter.runtime.cpu_parallel import map_parts, num_parts
+from lifter.runtime.cuda_graphs import Graph, capture
+from lifter.training.batches import Batch
 
 # (inputs (B, T, 17, C), joints (B, T, 17, 3), first frame (1,) int64) -> mean loss
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

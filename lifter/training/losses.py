@@ -1,6 +1,6 @@
 """Training losses on root-relative joints (B, T, 17, 3).
 
-Source: nankingjing/PoseMamba@2ec3737, training losses with non-zero weight. Same formulas; our joints are in metres.
+Source: nankingjing/PoseMamba@2ec3737, training losses with non-zero weight. Same formulas; our joints are in meters.
 """
 
 from __future__ import annotations

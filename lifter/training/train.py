@@ -20,14 +20,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lifter.precision import precision
-from lifter.training.data import Batch, Randomness, Recipe, make_batch
-from lifter.training.evaluate import validate
+from lifter.runtime.precision import precision
+from lifter.training.augmentation_config import AugmentationConfig
+from lifter.training.batches import Batch, make_batch
 from lifter.training.gradients import Gradients, Portion, RecordedGradients, gradients_on, num_frames
 from lifter.training.losses import at_rate, pose_loss
-from lifter.training.motion import MotionLibrary, fingerprint
+from lifter.training.mocap.library import MotionLibrary, fingerprint
 from lifter.training.muon import Muon
+from lifter.training.random_draws import Rng
 from lifter.training.schedules import Schedule, Stage
+from lifter.training.validation import validate
 
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
@@ -69,7 +71,7 @@ def train(
     *,
     minutes: float,
     schedule: Schedule,
-    recipe: Recipe,
+    recipe: AugmentationConfig,
     device: str = "cpu",
     seed: int = 0,
     command: str = "",
@@ -95,7 +97,7 @@ def train(
         ValueError: The folder, or ``branch_of``, holds a run of another network.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rng = Randomness(seed, device)
+    rng = Rng(seed, device)
     library, held_out = library.to(device), held_out.to(device)
     torch.manual_seed(seed)
     run = _begin(build().to(device), schedule, start)
@@ -182,7 +184,7 @@ class _Steps:
     """
 
     def __init__(
-        self, run: Training, library: MotionLibrary, recipe: Recipe, schedule: Schedule, rng: Randomness
+        self, run: Training, library: MotionLibrary, recipe: AugmentationConfig, schedule: Schedule, rng: Rng
     ) -> None:
         self._run, self._library, self._recipe, self._schedule, self._rng = run, library, recipe, schedule, rng
         self._waiting: deque[list[Portion]] = deque()
@@ -268,7 +270,7 @@ def _average(run: Training, decay: float) -> None:
         average.copy_(value)
 
 
-def _save_state(run: Training, folder: Path, rng: Randomness) -> None:
+def _save_state(run: Training, folder: Path, rng: Rng) -> None:
     state = {
         "config": asdict(run.model.config),  # type: ignore[call-overload]
         "model": run.model.state_dict(),
@@ -289,7 +291,7 @@ def _save_state(run: Training, folder: Path, rng: Randomness) -> None:
     part.replace(folder / STATE)
 
 
-def _restore(run: Training, file: Path, rng: Randomness) -> bool:
+def _restore(run: Training, file: Path, rng: Rng) -> bool:
     """Bring ``run`` to where the one of a state file stopped; return whether there is such a file."""
     if not file.exists():
         return False

@@ -1,0 +1,1 @@
+"""Many clips: finding, processing, resuming, summarizing."""

@@ -1,0 +1,81 @@
+"""From what a user names to clips: folders are searched for videos, in order of names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+# What files in the containers of app.video.reader are usually called. Others are found by name or by --pattern.
+VIDEO_SUFFIXES = {
+    ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mj2", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg",
+    ".m2v", ".vob", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".gif", ".mxf", ".nut", ".ivf", ".dv", ".rm", ".rmvb",
+    ".wtv", ".h264", ".264", ".h265", ".265", ".hevc",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        clips: Absolute paths without repeats, in order of inputs and names.
+        problems: Sentences about inputs that gave no clip or could not be searched whole.
+    """
+
+    clips: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found:
+    """Return the clips behind files and folders.
+
+    A folder is searched with all folders in it (links to folders are not followed) for names with a video's suffix.
+    Hidden files and what lies in ``out``, such as overlays of an earlier run, are no input. A file is taken as it is,
+    whether it exists or not: what is wrong with it is said in its turn.
+
+    Args:
+        inputs: Files and folders.
+        out: Folder of results.
+        pattern: Take what matches this instead, whatever the suffix: a glob for the name ("cam1_*.mov"), or, with a
+            slash in it, for the path below the folder ("day1/*/front.*").
+    """
+    found = Found()
+    for path in inputs:
+        absolute = Path(os.path.abspath(path))  # noqa: PTH100 - "a/../b" is "b", links are kept
+        if not path.is_dir():
+            found.clips.append(absolute)
+        elif path.resolve().is_relative_to(out.resolve()):
+            found.problems.append(
+                f"{path} is where results go, nothing in it was taken; choose another folder for --out"
+            )
+        else:
+            clips = [
+                clip for clip in _files(absolute, out.resolve(), found.problems) if _is_wanted(clip, absolute, pattern)
+            ]
+            if not clips:
+                wanted = f"matching {pattern}" if pattern else f"ending in {', '.join(sorted(VIDEO_SUFFIXES))}"
+                found.problems.append(f"no video in {path}; expected files {wanted}")
+            found.clips.extend(clips)
+    return Found(list(dict.fromkeys(found.clips)), found.problems)
+
+
+def _files(root: Path, out: Path, problems: list[str]) -> Iterator[Path]:
+    """Yield all files below ``root`` in order of paths, without hidden ones and those in ``out``."""
+
+    def complain(error: OSError) -> None:
+        problems.append(f"cannot search {error.filename} ({error.strerror}); what lies in it was left out")
+
+    for folder, folders, files in os.walk(root, onerror=complain):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != out)
+        yield from (here / name for name in sorted(files) if not name.startswith(".") and (here / name).is_file())
+
+
+def _is_wanted(file: Path, root: Path, pattern: str | None) -> bool:
+    if pattern is None:
+        return file.suffix.lower() in VIDEO_SUFFIXES
+    below = file.relative_to(root).as_posix()
+    return fnmatchcase((below if "/" in pattern else file.name).lower(), pattern.lower())

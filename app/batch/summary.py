@@ -1,0 +1,101 @@
+"""``batch.jsonl``, a line per clip, and ``summary.csv``, the same as a table; valid whenever a batch is killed.
+
+A line is appended in one write when a clip has ended; what a kill leaves of a line is removed by the next batch. The
+table is written anew each time and replaces the older one when it is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from app.batch.output_folder import write_whole
+
+COLUMNS = (
+    "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
+    "height_px", "reprojection_px", "jitter", "foot_slide", "warnings", "error",
+)  # fmt: skip
+
+
+class Records:
+    """The records of an output folder, one per name; those that are on file to begin with.
+
+    Attributes:
+        path: batch.jsonl.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.path = out / "batch.jsonl"
+        self._table = out / "summary.csv"
+        self._records = {record["folder"]: record for record in _lines(self.path)}
+
+    def begin(self, done: Iterable[dict[str, Any]], to_do: set[str]) -> None:
+        """Write the records of clips that are done, and forget those of clips that will be done again.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        kept = [record for name, record in self._records.items() if name not in to_do and self._is_current(record)]
+        self._records = {record["folder"]: record for record in (*kept, *done)}
+        write_whole(self.path, b"".join(_line(record) for record in self._records.values()))
+        self._write_table()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Append the record of a clip that has ended.
+
+        Raises:
+            OSError: It cannot be written; the file is as before.
+        """
+        self._records[record["folder"]] = record
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            line = _line(record)
+            try:
+                if file.write(line) != len(line):
+                    raise OSError(f"{self.path} was not written whole: the disk is full; make room there")
+            except OSError:
+                file.truncate(end)
+                raise
+        self._write_table()
+
+    def _is_current(self, record: dict[str, Any]) -> bool:
+        """Return whether the results, or the video that failed, are still there."""
+        is_done = record["status"] == "done"
+        return (self.path.parent / record["folder"]).is_dir() if is_done else Path(record["clip"]).exists()
+
+    def _write_table(self) -> None:
+        text = io.StringIO(newline="")
+        table = csv.writer(text)
+        table.writerow(COLUMNS)
+        for record in self._records.values():
+            people = record.get("quality", [])
+            warnings = dict.fromkeys(w for report in (record, *people) for w in report.get("warnings", ()))
+            row = {**_best_seen(people), **record, "warnings": "; ".join(warnings)}
+            table.writerow([row.get(column) for column in COLUMNS])
+        write_whole(self._table, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _best_seen(people: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the report on the person who is in most of the frames, for a row has room for one."""
+    return max(people, key=lambda person: person["coverage"], default={})
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record).encode() + b"\n"
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records in a file that are whole, none if there is no file."""
+    records = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and {"clip", "folder", "status"} <= record.keys():
+            records.append(record)
+    return records

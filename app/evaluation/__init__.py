@@ -1,0 +1,1 @@
+"""Accuracy on clips, motion capture and public benchmarks."""

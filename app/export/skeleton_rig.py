@@ -1,0 +1,203 @@
+"""``Rig``: H36M-17 joints as the rotations of a skeleton, which is what BVH and glTF hold.
+
+Joint names and layout are those of the CMU database's BVH files, which retargeting tools know: where several bones meet
+(pelvis, thorax) every bone has a joint of its own, of length 0, so that any pose of 17 points with constant bone
+lengths is met exactly. Rest pose: a T, facing +z, left arm along +x, y up. Points do not tell how a limb is twisted:
+limbs turn the shortest way from their parent, trunk and pelvis by the lines of hips and shoulders. Feet and hands go on
+straight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lifter.skeletons import H36M17
+
+LEFT, RIGHT, UP, DOWN = (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0)
+NOTHING = (0.0, 0.0, 0.0)
+TOES = (0.0, -0.14, 0.4)  # down and forward from the ankle, in lengths of the shin ...
+FINGERS = 0.45  # ... and outwards from the wrist, of the forearm: made up, no point of ours is there
+TINY = 1e-9  # meters, or of a unit vector
+
+
+@dataclass(frozen=True)
+class RigJoint:
+    """One joint: where it sits, and which way its bone lies in the rest pose.
+
+    Attributes:
+        name: As in CMU's BVH files.
+        parent: Index, -1 for the root; parents come first.
+        place: Joint of H36M17 it sits on.
+        child: Joint of H36M17 it turns towards; None if it turns with the hips, the shoulders or its parent.
+        rest: Direction to the child in the rest pose.
+        end: End of a bone without child, in lengths of the bone before it.
+    """
+
+    name: str
+    parent: int
+    place: int
+    child: int | None
+    rest: tuple[float, float, float]
+    end: tuple[float, float, float] = NOTHING
+
+
+def _joints() -> tuple[RigJoint, ...]:
+    table: list[tuple] = [("Hips", "", "pelvis", "", UP)]
+    for side, short, outwards in (("Left", "L", LEFT), ("Right", "R", RIGHT)):
+        low = side.lower()
+        table += [
+            (f"{short}HipJoint", "Hips", "pelvis", f"{low}_hip", outwards),
+            (f"{side}UpLeg", f"{short}HipJoint", f"{low}_hip", f"{low}_knee", DOWN),
+            (f"{side}Leg", f"{side}UpLeg", f"{low}_knee", f"{low}_ankle", DOWN),
+            (f"{side}Foot", f"{side}Leg", f"{low}_ankle", "", DOWN, TOES),
+        ]
+    table += [
+        ("LowerBack", "Hips", "pelvis", "spine", UP),
+        ("Spine", "LowerBack", "spine", "thorax", UP),
+        ("Spine1", "Spine", "thorax", "", UP),
+        ("Neck", "Spine1", "thorax", "nose", UP),
+        ("Head", "Neck", "nose", "head", UP),
+    ]
+    for side, outwards in (("Left", LEFT), ("Right", RIGHT)):
+        low = side.lower()
+        table += [
+            (f"{side}Shoulder", "Spine1", "thorax", f"{low}_shoulder", outwards),
+            (f"{side}Arm", f"{side}Shoulder", f"{low}_shoulder", f"{low}_elbow", outwards),
+            (f"{side}ForeArm", f"{side}Arm", f"{low}_elbow", f"{low}_wrist", outwards),
+            (f"{side}Hand", f"{side}ForeArm", f"{low}_wrist", "", outwards, (FINGERS * outwards[0], 0.0, 0.0)),
+        ]
+    names = [row[0] for row in table]
+    joints = []
+    for name, parent, place, child, *rest in table:
+        above = names.index(parent) if parent else -1
+        joints.append(RigJoint(name, above, H36M17.index(place), H36M17.index(child) if child else None, *rest))
+    return tuple(joints)
+
+
+JOINTS = _joints()
+# Joint of the rig that sits on every joint of H36M17 but the head's top, which is the end of Head.
+PLACES = {joint.place: index for index, joint in reversed(list(enumerate(JOINTS)))}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rig:
+    """Motion of one person's skeleton over T frames; R joints as in ``JOINTS``.
+
+    Attributes:
+        offsets: (R, 3) place of every joint in its parent's axes in the rest pose; 0 for the root.
+        ends: (R, 3) end of the bones of feet, hands and head in their joint's axes; 0 for all others.
+        root: (T, 3) place of the root.
+        rotations: (T, R, 3, 3) from every joint's axes to its parent's; the rest pose has none.
+    """
+
+    offsets: np.ndarray
+    ends: np.ndarray
+    root: np.ndarray
+    rotations: np.ndarray
+
+
+def rig_of(joints: np.ndarray, to_axes: np.ndarray) -> Rig:
+    """Return the rig of joints (T, 17, 3) with y up and constant bone lengths.
+
+    Args:
+        joints: World axes with y up.
+        to_axes: (3, 3) rotation from there to the axes that the rig shall have.
+    """
+    joints = joints.astype(np.float64)
+    offsets, ends = _bones(joints)
+    upright = _orientations(joints)  # (T, R, 3, 3) from joint axes to the world
+    parents = [joint.parent for joint in JOINTS]
+    local = upright.copy()
+    local[:, 1:] = np.swapaxes(upright[:, parents[1:]], -1, -2) @ upright[:, 1:]
+    return Rig(
+        offsets @ to_axes.T,
+        ends @ to_axes.T,
+        joints[:, H36M17.index("pelvis")] @ to_axes.T,
+        to_axes @ local @ to_axes.T,
+    )
+
+
+def _bones(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets and ends (R, 3) of the rest pose."""
+    offsets, ends = np.zeros((len(JOINTS), 3)), np.zeros((len(JOINTS), 3))
+    for index, joint in enumerate(JOINTS[1:], start=1):
+        parent = JOINTS[joint.parent]
+        before = _length(joints, parent.place, joint.place)
+        offsets[index] = before * np.array(parent.rest)
+        ends[index] = before * np.array(joint.end)
+        if joint.child is not None and joint.child not in PLACES:
+            ends[index] = _length(joints, joint.place, joint.child) * np.array(joint.rest)
+    return offsets, ends
+
+
+def _length(joints: np.ndarray, a: int, b: int) -> float:
+    return float(np.median(np.linalg.norm(joints[:, b] - joints[:, a], axis=1)))
+
+
+def _orientations(joints: np.ndarray) -> np.ndarray:
+    """Return (T, R, 3, 3), from every joint's axes to the world."""
+    at = {name: joints[:, j] for j, name in enumerate(H36M17.names)}
+    hips, shoulders = at["left_hip"] - at["right_hip"], at["left_shoulder"] - at["right_shoulder"]
+    trunk = {
+        "Hips": _frame(at["spine"] - at["pelvis"], hips, is_left_exact=True),
+        "LowerBack": _frame(at["spine"] - at["pelvis"], hips),
+        "Spine": _frame(at["thorax"] - at["spine"], hips + shoulders),
+        "Spine1": _frame(at["thorax"] - at["spine"], shoulders),
+    }
+    turned = np.empty((len(joints), len(JOINTS), 3, 3))
+    for index, joint in enumerate(JOINTS):
+        if joint.name in trunk:
+            turned[:, index] = trunk[joint.name]
+            continue
+        turned[:, index] = turned[:, joint.parent]
+        if joint.child is not None:
+            rest = turned[:, joint.parent] @ np.array(joint.rest)
+            turned[:, index] = _shortest_turn(rest, joints[:, joint.child] - joints[:, joint.place]) @ turned[:, index]
+    return turned
+
+
+def _frame(up: np.ndarray, left: np.ndarray, *, is_left_exact: bool = False) -> np.ndarray:
+    """Return rotations (T, 3, 3) whose columns are left, up and forward; ``up`` is met exactly, or else ``left``."""
+    if is_left_exact:
+        x = _unit(left)
+        y = _unit(_across(up, x))
+    else:
+        y = _unit(up)
+        x = _unit(_across(left, y))
+    return np.stack([x, y, np.cross(x, y)], axis=-1)
+
+
+def _shortest_turn(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the smallest rotations (T, 3, 3) from directions ``a`` (T, 3), of length 1, to ``b`` (T, 3).
+
+    Half a turn about ``a``, then half a turn about the direction in the middle: a rotation even where the two are
+    nearly opposite, when the usual formula divides by next to nothing.
+    """
+    b = _unit(np.where(np.linalg.norm(b, axis=1, keepdims=True) > TINY, b, a))
+    middle = a + b
+    any_across = _across(np.zeros_like(a), a)
+    middle = _unit(np.where(np.linalg.norm(middle, axis=1, keepdims=True) > TINY, middle, any_across))
+    return _half_turn(middle) @ _half_turn(a)
+
+
+def _half_turn(axis: np.ndarray) -> np.ndarray:
+    return 2 * axis[:, :, None] * axis[:, None] - np.eye(3)
+
+
+def _across(vectors: np.ndarray, axis: np.ndarray) -> np.ndarray:
+    """Return the part of vectors (T, 3) at right angles to unit vectors ``axis``; any such one where there is none."""
+
+    def part(candidates: np.ndarray) -> np.ndarray:
+        return candidates - (candidates * axis).sum(axis=1, keepdims=True) * axis
+
+    wanted = part(vectors)
+    any_axis = np.eye(3)[np.abs(axis).argmin(axis=1)]
+    return np.where(np.linalg.norm(wanted, axis=1, keepdims=True) > TINY, wanted, part(any_axis))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (T, 3) of length 1; up where they have none."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.where(length > TINY, vectors / np.maximum(length, TINY), UP)

@@ -1,0 +1,1 @@
+"""Cameras, gravity, world coordinates, trajectories and smoothing."""

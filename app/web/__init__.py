@@ -1,0 +1,1 @@
+"""The web app: page, API, job queue and worker processes."""

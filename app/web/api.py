@@ -1,0 +1,75 @@
+"""What programs call: ``/estimate`` (video and settings to summary and files) and ``/models``; see README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from app.web.job import DONE
+from app.web.option_controls import options_of
+from app.web.service import Service
+from checkpoints.published import published_weights
+from detectors import DETECTORS, meanings
+from lifter import LIFTERS, usable_lifters
+
+DOWNLOADS = ("json", "npz", "csv", "bvh", "glb", "trc", "html", "mp4", "zip")  # suffixes in this order, others behind
+USER_ERRORS = (ValueError, RuntimeError, KeyError)  # what the service says with a sentence
+ABOUT = """Analyse a video. Returns (summary, files).
+
+summary is the clip's line of batch.jsonl: status (str), frames (int), fps (float), people (int), seconds (float),
+stage_seconds, quality (a list, one entry per person) and warnings. files are paths: pose.json first, then the other
+formats, overlay.mp4, and a ZIP of all. Errors are sentences that say what to do."""
+
+
+def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
+    """Add both endpoints to the page around this call; ``settings`` are the arguments beside the video."""
+
+    def estimate(
+        path: str | None, quality: str, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float,
+        fov_degrees: float, has_rigid_bones: bool, formats: list[str],
+    ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+        if path is None:
+            raise gr.Error("there is no video; pass path=handle_file('clip.mp4')", print_exception=False)
+        try:
+            options = options_of(
+                quality, detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones, formats
+            )  # fmt: skip
+            job_id = service.submit(path, options)
+            *_, last = service.watch(job_id)
+            if last.state != DONE:
+                raise gr.Error(last.error or "the job was cancelled", print_exception=False)
+            return last.record or {}, in_order(service.files(job_id))
+        except USER_ERRORS as error:
+            raise gr.Error(said(error), print_exception=False) from error
+
+    def models() -> dict[str, dict[str, str]]:
+        usable, names = usable_lifters(), [*LIFTERS, *(e.name for e in published_weights().values() if e.lifter)]
+        return {
+            "detectors": {name: spec.state() for name, spec in DETECTORS.items()},
+            "qualities": meanings(),
+            "lifters": {name: "usable" if name in usable else "no weights here" for name in names},
+        }
+
+    video = gr.File(visible=False, label="video", type="filepath")
+    summary, files = gr.JSON(visible=False), gr.File(visible=False, file_count="multiple")
+    gr.Button(visible=False).click(
+        estimate, [video, *settings.values()], [summary, files], api_name="estimate", api_description=ABOUT,
+        concurrency_limit=None,
+    )  # fmt: skip
+    gr.api(models, api_name="models", api_description="What can be chosen, and what it lacks.", queue=False)
+
+
+def in_order(files: dict[str, Path]) -> list[str]:
+    """Return the paths of a job's results, the numbers first."""
+
+    def place(name: str) -> tuple[int, str]:
+        suffix = name.rpartition(".")[2]
+        is_extra = suffix not in DOWNLOADS or name == "pose.coco.json"
+        return len(DOWNLOADS) if is_extra else DOWNLOADS.index(suffix), name
+
+    return [str(files[name]) for name in sorted(files, key=place)]
+
+
+def said(error: Exception) -> str:
+    """Return the sentence of a refusal."""
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

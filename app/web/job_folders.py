@@ -1,0 +1,92 @@
+"""Folders of jobs: one below another nobody else can look into, deleted with the job, or by the next server."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from app.batch import file_lock
+from app.batch.output_folder import OutFolder
+
+PREFIX = "posemamba-ui-"
+LOCK = "lock"
+COPY_BYTES = 1 << 20
+LONGEST_SUFFIX = 10
+
+
+class JobFolders:
+    """The folders of one server, below ``path``; what killed servers left beside it is deleted.
+
+    Args:
+        root: Where the server's folder is made; default the system's folder for temporary files.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        root = Path(tempfile.gettempdir()) if root is None else root.absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))  # mode 0700
+        self._stack = ExitStack()
+        self._stack.enter_context(file_lock.held(self.path / LOCK))
+
+    def open(self) -> Path:
+        """Return a new folder with a name that nobody guesses, for the server's user alone."""
+        folder = self.path / secrets.token_urlsafe(24)
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def close(self) -> None:
+        """Delete everything."""
+        self._stack.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def take_in(upload: Path, name: str, folder: Path, max_bytes: int) -> Path:
+    """Return the copy of an uploaded file in ``folder``, called as the user calls it as far as that is safe.
+
+    Raises:
+        ValueError: It is no file, cannot be read or is too large.
+        OSError: The copy cannot be written.
+    """
+    last = name.replace("\\", "/").rpartition("/")[2]
+    suffix = Path(last).suffix
+    suffix = suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= LONGEST_SUFFIX else ""
+    copy = folder / (OutFolder(folder).new_name(Path(last or "clip"), {}) + suffix)
+    try:
+        # A pipe would wait for a writer, a link would lead elsewhere.
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(upload, flags)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null in it
+        raise ValueError(f"{copy.name} cannot be read; expected a video file: upload it again") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{copy.name} is a folder or device, expected a video file; choose the file itself")
+    with os.fdopen(descriptor, "rb") as source:
+        if status.st_size > max_bytes:
+            raise ValueError(
+                f"{copy.name} has {status.st_size / 1e6:.0f} MB, expected at most {max_bytes / 1e6:.0f} MB; cut it "
+                "into shorter clips or compress it more"
+            )
+        with copy.open("xb") as target:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+    return copy
+
+
+def _sweep(root: Path) -> None:
+    """Delete folders of servers that are gone."""
+    for folder in root.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+                continue
+            with file_lock.held(folder / LOCK):
+                shutil.rmtree(folder, ignore_errors=True)

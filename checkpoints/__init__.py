@@ -1,0 +1,1 @@
+"""Weights: find, verify, read and fetch."""

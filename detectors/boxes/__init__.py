@@ -1,0 +1,1 @@
+"""Boxes of people: networks and interpolation."""

@@ -1,0 +1,34 @@
+"""What networks that find people answer, and what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxDetections:
+    """The people in one frame, most certain first.
+
+    Attributes:
+        boxes: (N, 4) float32 x0 y0 x1 y1 px, inside the picture.
+        scores: (N,) float32 in [0, 1].
+        keypoints: (N, 17, 3) float32 x and y in px, score in [0, 1]; None for networks that only find boxes.
+        is_look: False if no network looked at this frame and the boxes are supposed
+            (``detectors.boxes.interpolation``).
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    keypoints: np.ndarray | None = None
+    is_detected: bool = True
+
+
+class BoxNetwork(Protocol):
+    """A network that finds people: ``detectors.boxes.yolo.Yolo`` or ``detectors.boxes.yolox.YoloX``."""
+
+    def __call__(self, frames: Sequence[np.ndarray], /) -> list[BoxDetections]:
+        """Return one ``BoxDetections`` per RGB uint8 frame (H, W, 3); all frames have one size."""

@@ -1,0 +1,1 @@
+"""Keypoints of people in boxes: HRNet."""

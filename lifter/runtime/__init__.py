@@ -1,0 +1,1 @@
+"""Where and how networks run: devices, CUDA graphs, batches, threads, precision."""
