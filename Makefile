@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo ui test image-test bench bench-gpu clean
+.PHONY: demo ui test test-all image-test bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -18,7 +18,11 @@ test: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy app checkpoints detectors lifter
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --durations 25 $(PYTEST)
+
+# With the sweeps that take minutes each.
+test-all: PYTEST := -m ""
+test-all: test
 
 # The steps of the Dockerfile and the server they make, without Docker. Linux.
 image-test: $(VENV)/test.stamp

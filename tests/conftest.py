@@ -40,11 +40,35 @@ hypothesis.settings.load_profile("suite")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU or MMPose where there is none, and what takes minutes unless it was asked for."""
+ALLOWED_SKIPS = (
+    "needs a CUDA GPU",
+    "needs a CUDA device",
+    "needs MMPose",
+    "mamba_ssm is not installed",
+)  # no machine of CI has these
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --strict-skips: a test that is skipped for a reason CI does not know fails the run."""
+    parser.addoption("--strict-skips", action="store_true", help="fail if a test is skipped for an unexpected reason")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if something that matters was skipped; with xdist in the process that collects the reports."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not session.config.option.strict_skips or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    reasons = [str(report.longrepr[2]) for report in reporter.stats.get("skipped", [])]
+    unexpected = sorted({text for text in reasons if not any(allowed in text for allowed in ALLOWED_SKIPS)})
+    if unexpected:
+        reporter.write_line(f"unexpected skips: {'; '.join(unexpected)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU or MMPose where there is none."""
     reasons = {}
-    if "slow" not in config.option.markexpr:
-        reasons["slow"] = "takes minutes: run pytest -m slow"
     if not torch.cuda.is_available():
         reasons["requires_cuda"] = "needs a CUDA GPU"
     if importlib.util.find_spec("mmpose") is None:
