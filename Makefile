@@ -45,7 +45,7 @@ docs/cli.md: $(VENV)/run.stamp
 space:
 	rm -rf build/space && mkdir -p build/space
 	git archive HEAD | tar -x -C build/space
-	cat .github/space-header.md README.md > build/space/README.md
+	cd build/space && cat .github/space-header.md README.md > README && mv README README.md
 
 # What a Hugging Face Space installs: our own dependencies, pinned as in constraints.txt. Not theirs: Spaces adds
 # gradio[oauth,mcp] in the same command, whose bounds on them are narrower.
