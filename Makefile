@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo ui test image-test bench bench-gpu docs docs/cli.md space clean
+.PHONY: demo ui test image-test bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -32,6 +32,8 @@ bench: $(VENV)/run.stamp
 bench-gpu: $(VENV)/test.stamp
 	$(BIN)/posemamba bench lifter --device cuda
 	$(BIN)/pytest -m requires_cuda
+
+.PHONY: docs docs/cli.md space
 
 # The documentation as a site, in build/site.
 docs: $(VENV)/docs.stamp

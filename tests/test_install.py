@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "app", "checkpoints", "detectors", "lifter")
+SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "app", "detectors", "lifter")
 
 # Run in the copy. Small enough for the loop: a golden network on five frames against the compiled or looped scan.
 CHECK_BACKENDS = """
