@@ -37,6 +37,22 @@ bench-gpu: $(VENV)/test.stamp
 	$(BIN)/posemamba bench lifter --device cuda
 	$(BIN)/pytest -m requires_cuda
 
+.PHONY: docs docs/cli.md space
+
+# The documentation as a site, in build/site.
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The page of the command line, from its help.
+docs/cli.md: $(VENV)/run.stamp
+	$(BIN)/python -m typer app.cli.main utils docs --name posemamba --title 'Command line' --output $@
+
+# What is uploaded to a Hugging Face Space: the committed files, the Space's settings on top of README.
+space:
+	rm -rf build/space && mkdir -p build/space
+	git archive HEAD | tar -x -C build/space
+	cd build/space && cat .github/space-header.md README.md > README && mv README README.md
+
 # What a Hugging Face Space installs: our own dependencies, pinned as in constraints.txt. Not theirs: Spaces adds
 # gradio[oauth,mcp] in the same command, whose bounds on them are narrower.
 requirements.txt: pyproject.toml constraints.txt $(BIN)/uv
@@ -57,6 +73,10 @@ $(VENV)/run.stamp: $(BIN)/uv pyproject.toml setup.py constraints.txt $(wildcard 
 
 $(VENV)/ui.stamp: $(VENV)/run.stamp
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe,ui]'
+	touch $@
+
+$(VENV)/docs.stamp: $(VENV)/run.stamp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[mediapipe,docs]'
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/run.stamp

@@ -117,9 +117,9 @@ def test_compose_keeps_everything_but_weights_and_jobs_read_only(root, steps):
 
 @pytest.fixture(scope="module")
 def space(root) -> dict:
-    """The front matter of the README, which configures a Space."""
-    opening, matter, _ = (root / "README.md").read_text(encoding="utf-8").split("---\n", 2)
-    assert opening == ""
+    """What configures a Space; ``make space`` puts it on top of README."""
+    opening, matter, rest = (root / ".github" / "space-header.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert (opening, rest) == ("", "\n")
     return yaml.safe_load(matter)
 
 

@@ -55,9 +55,9 @@ def refusal(address: str, path: Path) -> str:
     return str(caught.value)
 
 
-def test_the_program_in_the_readme_works(address, root, tmp_path, monkeypatch):
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(from gradio_client.+?)```", readme, re.DOTALL)
+def test_the_program_in_the_documentation_works(address, root, tmp_path, monkeypatch):
+    page = (root / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(from gradio_client.+?)```", page, re.DOTALL)
     (tmp_path / "clip.mp4").symlink_to(root / "assets" / "empty_room.mp4")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
