@@ -97,6 +97,9 @@ def read_weights(path: Path) -> Weights:
         tensors, metadata = _read_safetensors(path)
     else:
         tensors, attributes = _read_torch(path)
+    size, most = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()), 2 * path.stat().st_size
+    if size > most:  # numbers that repeat without being stored; some are shared
+        raise ValueError(f"{path} was not loaded: its tensors claim {size} bytes, expected at most {most}")
     tensors = {key: tensor.detach().float() if tensor.is_floating_point() else tensor
                for key, tensor in tensors.items()}  # fmt: skip
     return Weights(tensors, path, digest, metadata, attributes)

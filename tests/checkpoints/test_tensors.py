@@ -142,6 +142,14 @@ def test_an_archive_that_grows_is_refused(tmp_path):
         read_weights(bomb)
 
 
+@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "before PyTorch 1.6"])
+def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path, is_zip):
+    state = {"a": torch.zeros(1, dtype=torch.float16).expand(10**9, 10**6)}
+    torch.save(state, tmp_path / "weights.bin", _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(ValueError, match=r"its tensors claim 2000000000000000 bytes, expected at most \d+"):
+        read_weights(tmp_path / "weights.bin")
+
+
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 def test_a_truncated_file_is_refused(tmp_path, share, suffix):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 
 import numpy as np
@@ -24,6 +23,7 @@ from lifter.lift import Sequence2D, lift
 from lifter.models.mdtf import MDTF, TINY
 from lifter.skeletons import MOTION_FPS
 from lifter.weights import require_network
+from tests.checkpoints.test_tensors import Attack
 from tests.weights_server import QUOTA, SIGN_IN
 
 TOLERANCE = 1e-4  # of the golden files
@@ -230,16 +230,6 @@ def test_one_stage_alone_asks_for_the_other(server, stages):
 
 
 # ---------------------------------------------------------------------------------------------- another file
-
-
-class Attack:
-    """Unpickled without care, creates a folder."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 def test_files_that_are_not_the_network_of_their_name_are_refused(
