@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo ui test test-all image-test bench bench-gpu clean
+.PHONY: demo ui test test-all bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -23,10 +23,6 @@ test: $(VENV)/test.stamp
 # With the sweeps that take minutes each.
 test-all: PYTEST := -m ""
 test-all: test
-
-# The steps of the Dockerfile and the server they make, without Docker. Linux.
-image-test: $(VENV)/test.stamp
-	$(BIN)/python tests/image.py
 
 bench: $(VENV)/run.stamp
 	$(BIN)/posemamba bench lifter

@@ -31,7 +31,7 @@ def imported_by(statement: str, root: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["app", "lifter", "lifter.skeletons", "lifter.windows", "lifter.metrics", "detectors"]
+    "module", ["app", "lifter", "lifter.skeletons", "lifter.windows", "lifter.metrics", "detectors", "checkpoints"]
 )
 def test_light_modules_import_nothing_heavy(module, root):
     assert not imported_by(f"import {module}", root)

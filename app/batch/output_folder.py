@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from app.batch import file_lock
+from checkpoints.files import atomic_write, sync
 
 MARKER = "clip.json"  # the record of a clip's results, written last
 OURS = ".posemamba"
-PART = ".part"
 RESERVED = ("batch.jsonl", "summary.csv")
 LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may come behind
 PROBE_BYTES = 1 << 20  # no clip is begun where not even this can be written
@@ -111,12 +110,13 @@ class OutFolder:
 
     def save_names(self, names: dict[str, str]) -> None:
         """Remember the name of every clip."""
-        write_whole(self._ours / "names.json", json.dumps(names, indent=0).encode())
+        with atomic_write(self._ours / "names.json", is_durable=True) as part:
+            part.write_bytes(json.dumps(names, indent=0).encode())
 
     def _tidy(self) -> None:
         """Delete what killed processes left; results that were about to be replaced get their name back."""
         shutil.rmtree(self._ours / "parts", ignore_errors=True)
-        for pattern in ("probe-*", f".names.json.*{PART}", *(f"../.{name}.*{PART}" for name in RESERVED)):
+        for pattern in ("probe-*", ".names.json.*.part", *(f"../.{name}.*.part" for name in RESERVED)):
             for part in self._ours.glob(pattern):
                 part.unlink(missing_ok=True)
         for box in _found(self._ours / "old"):
@@ -155,7 +155,7 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
     record = {**record, "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())}}
     (folder / MARKER).write_bytes(json.dumps(record, indent=1).encode() + b"\n")
     for path in (*folder.iterdir(), folder):
-        _sync(path)
+        sync(path)
     final, replaced = out / folder.name, []
     while not _rename(folder, final):
         old = out / OURS / "old" / uuid.uuid4().hex / folder.name
@@ -163,22 +163,11 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
         replaced.append(old)
         with suppress(FileNotFoundError):  # somebody else moved it away
             final.rename(old)
-    _sync(out)
+    sync(out)
     for old in replaced:
         _discard(old, final)
         shutil.rmtree(old.parent, ignore_errors=True)
     return record
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all; an older one of that name is replaced."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
-    try:
-        part.write_bytes(content)
-        _sync(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _rename(folder: Path, final: Path) -> bool:
@@ -217,17 +206,6 @@ def _probe(folder: Path) -> None:
         probe.write_bytes(bytes(PROBE_BYTES))
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Return when a file or folder is on the disk."""
-    if sys.platform == "win32":  # knows no such thing for what is open for reading only
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from app.batch.progress_display import Display, shown
 from app.batch.summary import Records
 from app.console import print_error, print_result, show_progress
 from app.options import Options
-from checkpoints.detector_weights import sha256_of
+from checkpoints import sha256_of
 
 
 @dataclass(frozen=True)

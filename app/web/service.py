@@ -20,8 +20,7 @@ from app.web.job import CANCELLED, DONE, PER_FRAME, QUEUED, RUNNING, Job, Status
 from app.web.job_folders import JobFolders, take_in
 from app.web.upload_probe import inspect
 from app.web.worker_supervisor import WorkerSupervisor
-from checkpoints.detector_weights import downloads
-from checkpoints.published import published_weights
+from checkpoints import downloads
 from lifter import LIFTERS
 
 DEFAULTS = ServerOptions()
@@ -238,7 +237,7 @@ class Service:
 
     def _check_options(self, options: Options) -> None:
         """Raise ValueError if options name files of the server that nobody offered."""
-        offered = {*LIFTERS, *downloads(), *published_weights(), *self.settings.weights}
+        offered = {*LIFTERS, *downloads(), *self.settings.weights}
         for name in (options.lifter, *options.detector_weights):
             if name not in offered:
                 raise ValueError(f"unknown weights {name!r}; choose from {', '.join(LIFTERS)}")
