@@ -17,7 +17,7 @@ STANDING = np.array(
     np.float32,
 )  # fmt: skip
 QUIET = replace(AugmentationConfig(), **CLEAN)
-STILL = replace(QUIET, speed=(1.0, 1.0), splice=0.0, bend=0.0, tilt=0.0, bone_scale=0.0)
+STILL = replace(QUIET, speed=(1.0, 1.0), p_splice=0.0, p_bend=0.0, p_tilt=0.0, bone_scale=0.0)
 
 
 def waving(frames: int, phase: float = 0.0) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = [Path(__file__).with_name(name) for name in ("kernel.cpp", "block.cpp", "vectors.h")]  # as in setup.py
+SOURCES = [Path(__file__).with_name(name) for name in ("kernel.cpp", "fused_ops.cpp", "vectors.h")]  # as in setup.py
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 CHANNEL_MULTIPLE = 16  # channels are padded to a multiple of the widest vector
 FUNCTIONS = (

@@ -27,7 +27,14 @@ KINDS = {
 RATES = (10, 25, 30, 60)
 # Of our detector, as for training, but with sides and gaps under the tests' control.
 NOISE = replace(
-    AugmentationConfig(), exact=0.0, half_hidden=0.0, swap=0.0, dropout=0.0, low_rate=0.0, short=0.0, unscored=0.0
+    AugmentationConfig(),
+    p_exact=0.0,
+    p_half_hidden=0.0,
+    p_swap=0.0,
+    p_dropout=0.0,
+    p_low_rate=0.0,
+    p_short=0.0,
+    p_unscored=0.0,
 )
 FILES = ("cmu/cmu_03", "cmu/cmusub_walking", "cmu2/cmu_60", "accad/accad_female1", "uiprmd/uiprmd_s01")
 VISIBLE = 0.05  # left and right nearer than this [body sizes] are in one place

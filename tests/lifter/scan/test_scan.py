@@ -8,7 +8,7 @@ import torch
 
 from lifter import scan
 from lifter.scan import cpu, reference
-from lifter.scan.around import gated_norm, grid_conv
+from lifter.scan.fused_ops import gated_norm, grid_conv
 
 CHUNK = 16  # steps between two checkpoints of the compiled kernel; the lengths below go around it
 
@@ -405,7 +405,7 @@ def test_more_states_than_the_compiled_scan_holds(compiled):
 # batch, frames, joints, channels: borders on every side, fewer frames than the kernel is wide, more rows than parts
 @pytest.mark.parametrize("grid", [(1, 1, 17, 16), (2, 2, 17, 32), (3, 9, 17, 128), (1, 5, 1, 48)], ids=str)
 @pytest.mark.parametrize("instructions", ["portable", "avx2", "avx512"])
-def test_what_surrounds_the_scans_agrees_with_pytorch(grid, instructions, monkeypatch):
+def test_fused_operations_agree_with_pytorch(grid, instructions, monkeypatch):
     if isinstance(reason := cpu.kernel(instructions), str):
         pytest.skip(reason)
     monkeypatch.setattr(cpu, "best_kernel", lambda: instructions)

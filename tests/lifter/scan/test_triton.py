@@ -21,7 +21,7 @@ from lifter import scan
 from lifter.models.layers.bimamba import both_ways
 from lifter.models.posemamba import BASE, LARGE, SMALL, PoseMamba, PoseMambaConfig
 from lifter.scan import mamba_ssm, reference, torch_loop, triton_scan
-from lifter.scan.around import grid_conv
+from lifter.scan.fused_ops import grid_conv
 from lifter.scan.triton_scan import Cut
 from tests.lifter.scan.test_scan import (
     assert_agrees,

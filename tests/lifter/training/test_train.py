@@ -105,7 +105,7 @@ def test_trained_weights_say_where_they_come_from(trained, library):
     assert json.loads(metadata["training"])["validation_mm"]["clean_p1"] == pytest.approx(after["clean_p1"], abs=0.1)
     assert training["command"] == "test"
     assert training["motion_sha256"] == library.fingerprint(library)
-    assert training["recipe"]["bend"] == 0.0
+    assert training["recipe"]["p_bend"] == 0.0
     assert training["schedule"]["learning_rate"] == 3e-3
 
 
