@@ -181,7 +181,7 @@ DETECTORS: dict[str, DetectorSpec] = {
         weights=(YOLOS, HRNETS),
     ),
     "yolo-pose": DetectorSpec(
-        "detectors.boxes.yolo",
+        "detectors.yolo_pose",
         package="ultralytics",
         extra="yolo",
         description="YOLO pose, one stage: everybody, fast",

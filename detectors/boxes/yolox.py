@@ -16,8 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detectors.boxes.load import MAX_PEOPLE
-from detectors.boxes.types import BoxDetections
+from detectors.boxes.types import MAX_PEOPLE, BoxDetections
 
 SIDE = 416  # of the network's picture [px]
 STRIDES = (8, 16, 32)
