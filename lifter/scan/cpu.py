@@ -60,15 +60,8 @@ def kernel(name: str) -> ctypes.CDLL | str:
     library.grid_conv_forward.argtypes = [pointer, long, *[pointer] * 3, *[long] * 4, integer]
     library.grid_conv_backward.argtypes = [pointer, long, *[pointer] * 7, *[long] * 4, integer]
     library.gated_norm_forward.argtypes = [
-        *[pointer] * 2,
-        long,
-        *[pointer] * 2,
-        ctypes.c_float,
-        pointer,
-        long,
-        long,
-        integer,
-    ]
+        *[pointer] * 2, long, *[pointer] * 2, ctypes.c_float, pointer, *[long] * 2, integer,
+    ]  # fmt: skip
     library.gated_norm_backward.argtypes = [
         *[pointer] * 2, long, *[pointer] * 2, ctypes.c_float, *[pointer] * 5, *[long] * 3, integer,
     ]  # fmt: skip
@@ -157,12 +150,11 @@ class _Scan(torch.autograd.Function):
         pad = -E % CHANNEL_MULTIPLE
         sources, deltas = ([_padded(x, pad) for x in part] for part in (tensors[:n], tensors[2 * n :]))
         projections = [_padded_gates(x, R, layout.N) for x in tensors[n : 2 * n]]
+        A2 = torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e)  # (K, 16, E)
         weights = [
             _padded(dt_weight.transpose(1, 2), pad),  # (K, R, E)
             _padded(dt_bias, pad),
-            _padded(
-                torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e), pad
-            ),  # (K,16,E)
+            _padded(A2, pad),
             _padded(D, pad),
         ]
         B, L, padded = sources[0].shape

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lifter.skeletons import H36M17, NOMINAL_BONE_SUM_M, mirror
+from lifter.skeletons import H36M17, NOMINAL_BONE_SUM_M, joints_from_bones, mirror
 from lifter.training.augmentation_config import AugmentationConfig
 from lifter.training.mocap.library import MotionLibrary
 from lifter.training.random_draws import Rng
@@ -61,14 +61,9 @@ def scale_bones(joints: Tensor, factors: Tensor) -> Tensor:
     factors = factors.clone()
     for left, right in H36M17.left_right:
         factors[:, right] = factors[:, left]
-    children = list(range(1, 17))
-    parents = [PARENTS[child] for child in children]
-    bones = (joints[:, :, children] - joints[:, :, parents]) * factors[:, None, 1:, None]  # (B, T, 16, 3)
+    bones = (joints[:, :, 1:] - joints[:, :, list(PARENTS[1:])]) * factors[:, None, 1:, None]  # (B, T, 16, 3)
     size = NOMINAL_BONE_SUM_M / bones.norm(dim=-1).sum(-1).mean(-1)  # (B,)
-    placed = [joints[:, :, 0]]
-    for child in children:
-        placed.append(placed[PARENTS[child]] + bones[:, :, child - 1])
-    return torch.stack(placed, dim=2) * size[:, None, None, None]
+    return torch.stack(joints_from_bones(joints[:, :, 0], bones), dim=2) * size[:, None, None, None]
 
 
 def _splice(joints: Tensor, other: Tensor) -> Tensor:

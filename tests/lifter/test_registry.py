@@ -130,7 +130,7 @@ def test_weights_are_recognized_by_one_architecture_only(name):
     assert found == {LIFTERS[name].module: configuration(name)}
 
 
-@pytest.mark.parametrize(("name", "extra"), [("mdtf-tiny", "reference"), ("hgmamba-xs", "use_bodyscale")])
+@pytest.mark.parametrize(("name", "extra"), [("mdtf-tiny", "as_released"), ("hgmamba-xs", "use_bodyscale")])
 def test_extras_make_networks_of_their_own_that_weights_files_remember(name, extra, tmp_path):
     model = create_model(name, extras=[extra])
     assert model.config == replace(configuration(name), **{extra: True})
@@ -144,7 +144,7 @@ def test_extras_make_networks_of_their_own_that_weights_files_remember(name, ext
     model.load_state_dict(tensors)
 
 
-@pytest.mark.parametrize(("name", "known"), [("mdtf-tiny", "reference"), ("ssr-stf-xs", "none")])
+@pytest.mark.parametrize(("name", "known"), [("mdtf-tiny", "as_released"), ("ssr-stf-xs", "none")])
 def test_an_extra_that_a_network_lacks_is_named_with_those_it_has(name, known):
     with pytest.raises(ValueError, match=rf"{name} has no extra 'warp'; it has {known}"):
         create_model(name, extras=["warp"])

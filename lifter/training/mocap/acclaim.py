@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lifter.training.mocap import takes
-from lifter.training.mocap.takes import Joint, Take, first_unusable, numbers, open_text, rotations, usable
+from lifter.training.mocap.takes import Joint, Take, first_unusable, numbers, open_text, usable
 
 INCH_M = 0.0254
 FPS = 120.0  # of an .amc that does not say; the usual rate of the CMU database
@@ -107,10 +108,10 @@ def parse_asf(file: TextIO) -> Skeleton:
     bones = dict(parse_bones(sections["bonedata"], in_degrees))
     parents = parse_parents(sections["hierarchy"], bones)
     root = {words[0].lower(): words[1:] for words in sections["root"]}
-    order = root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"])
-    if any(len(o) != 2 or o[0].lower() not in "tr" or o[1].lower() not in AXES for o in order):
+    order = [channel.lower() for channel in root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"])]
+    if not set(order) <= {kind + axis for kind in "tr" for axis in AXES} or len(set(order)) != len(order):
         raise ValueError(f"order of the root is {' '.join(order)[:40]!r}, expected some of TX TY TZ RX RY RZ")
-    root_order = tuple((o[0].lower() == "t", AXES.index(o[1].lower())) for o in order)
+    root_order = tuple((channel[0] == "t", AXES.index(channel[1])) for channel in order)
     turned = [*root.get("orientation", ["0", "0", "0"]), *root.get("axis", [])]
     root_bone = Bone(
         numbers(root.get("position", ["0", "0", "0"]), 3, "position of the root"), parse_axes(turned, in_degrees), ()
@@ -182,12 +183,7 @@ def parse_axes(words: list[str], in_degrees: bool) -> np.ndarray:
     if sorted(order) != sorted(AXES):
         raise ValueError(f"order of an axis is {order!r}, expected XYZ or another order of the three")
     angles = numbers(words[:3], 3, "an axis")
-    if in_degrees:
-        angles = np.radians(angles)
-    product = np.eye(3)
-    for letter, angle in zip(order, angles, strict=True):
-        product = rotations(np.array([angle]), AXES.index(letter))[0] @ product
-    return product
+    return Rotation.from_euler(order, angles, degrees=in_degrees).as_matrix()  # small letters: fixed axes
 
 
 def parse_parents(lines: list[list[str]], bones: dict[str, Bone]) -> dict[str, str]:

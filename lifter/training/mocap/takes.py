@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 # Files come from strangers: what is larger than any real recording is refused before it is worked on.
 MAX_BYTES = 512 * 2**20
@@ -89,17 +90,6 @@ def first_unusable(rows: np.ndarray) -> int:
     return int(np.argmin((np.abs(rows) < MAX_VALUE).all(axis=1)))
 
 
-def rotations(angles: np.ndarray, axis: int) -> np.ndarray:
-    """Return matrices (n, 3, 3) that turn by ``angles`` (n,) radians around axis 0 (x), 1 (y) or 2 (z)."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrices = np.zeros((len(angles), 3, 3))
-    matrices[:, axis, axis] = 1
-    matrices[:, first, first] = matrices[:, second, second] = np.cos(angles)
-    matrices[:, second, first] = np.sin(angles)
-    matrices[:, first, second] = -matrices[:, second, first]
-    return matrices
-
-
 def place(take: Take, wanted: Sequence[int], frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where joints are and how they are turned, by forward kinematics over all frames at once.
 
@@ -127,10 +117,8 @@ def place(take: Take, wanted: Sequence[int], frames: slice | np.ndarray) -> tupl
 
 def own_rotation(joint: Joint, channels: np.ndarray) -> np.ndarray:
     """Return the rotations (n, 3, 3) of a joint against its parent; ``channels`` is (n, C)."""
-    column, axis = joint.turns[0]
-    product = rotations(channels[:, column], axis)
-    for column, axis in joint.turns[1:]:
-        product = product @ rotations(channels[:, column], axis)
+    order = "".join("XYZ"[axis] for _, axis in joint.turns)  # capitals: every rotation about the axes turned so far
+    product = Rotation.from_euler(order, channels[:, [column for column, _ in joint.turns]]).as_matrix()
     return product if joint.axes is None else joint.axes @ product @ joint.axes.T
 
 

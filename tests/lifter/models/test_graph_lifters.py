@@ -135,32 +135,6 @@ def test_the_golden_output_notices_a_wrong_part(golden, recipe, monkeypatch, nam
 # ---------------------------------------------------------------------------------------------- sizes and keys
 
 
-@pytest.mark.parametrize(
-    ("name", "config", "parameters", "tensors"),
-    [
-        ("hgmamba", "XS", 2_877_087, 1173), ("hgmamba", "SMALL", 6_194_157, 2531),
-        ("hgmamba", "BASE", 14_200_403, 1561),
-        ("motionagformer", "XS", 2_241_531, 801), ("motionagformer", "SMALL", 4_817_119, 1725),
-        ("motionagformer", "BASE", 11_723_811, 1065), ("motionagformer", "LARGE", 19_007_111, 1725),
-    ],
-)  # fmt: skip
-def test_sizes_are_those_of_the_published_networks(name, config, parameters, tensors):
-    with torch.device("meta"):
-        model = NETWORKS[name].build(getattr(NETWORKS[name], config))
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    assert len(model.state_dict()) == tensors
-    assert NETWORKS[name].config_of(model.state_dict()) == getattr(NETWORKS[name], config)
-
-
-@pytest.mark.parametrize(("config", "parameters"), [("XS", 2_930_487), ("SMALL", 6_309_857), ("BASE", 14_469_235)])
-def test_the_body_scale_is_an_option(config, parameters):
-    plain = getattr(hgmamba, config)
-    with torch.device("meta"):
-        model = hgmamba.build(HGMambaConfig(plain.width, plain.depth, plain.window, use_bodyscale=True))
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    assert hgmamba.config_of(model.state_dict()) == model.config
-
-
 def test_the_body_scale_adds_the_hyperedges_of_the_whole_body_and_the_bones():
     torch.manual_seed(0)
     mixer = hgmamba.HyperGraph(8, use_bodyscale=True).eval()
@@ -184,20 +158,6 @@ def test_hyperedges_weigh_as_in_the_paper():
     for (row, column), value in expected.items():
         assert float(found[row, column]) == pytest.approx(value, abs=1e-5)  # given to five digits
     assert torch.equal(found, found.T)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("state", [{}, {"layers.0.weight": torch.zeros(1)}, {"layers.x.y": torch.zeros(1)}])
-def test_weights_of_something_else_are_refused(name, state):
-    with pytest.raises(ValueError, match=r"no (HGMamba|MotionAGFormer) weights: expected keys such as layers\.0"):
-        NETWORKS[name].config_of(state)
-
-
-def test_a_width_that_heads_cannot_share_is_refused():
-    with torch.device("meta"):
-        state = motionagformer.build(MotionAGFormerConfig(12, 1, 3)).state_dict()
-    with pytest.raises(ValueError, match="no MotionAGFormer weights"):
-        motionagformer.config_of(state)
 
 
 # ---------------------------------------------------------------------------------------------- nearest frames
@@ -297,15 +257,6 @@ def small(request, recipe):
     return model
 
 
-def test_gradients_reach_every_parameter_that_learns(small):
-    small.train()(torch.randn(2, 6, NUM_JOINTS, 3)).square().mean().backward()
-    still = [name for name, p in small.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    assert not still
-    dead = {name.split(".")[-2:][0] if "V" in name else name.split(".")[-1]
-            for name, p in small.named_parameters() if not p.requires_grad}  # fmt: skip
-    assert dead <= {"alpha1", "alpha2", "V"}
-
-
 def test_the_graph_learns_through_what_it_gathers_not_through_the_choice():
     torch.manual_seed(0)
     mixer = FrameGraph(4, 5).double()
@@ -344,8 +295,8 @@ def test_the_order_of_joints_changes_at_the_rate_of_the_block(recipe):
         outputs = [block(x) for _ in range(200)]
     changed = sum(bool((output - plain).abs().max() > 1e-3) for output in outputs)
     assert 25 <= changed <= 75  # 50 expected of 200, standard deviation 6
-    suppress_duplicates = {round(float(output.double().sum()), 6) for output in outputs}
-    assert len(suppress_duplicates) >= changed / 2  # orders are drawn anew
+    distinct = {round(float(output.double().sum()), 6) for output in outputs}
+    assert len(distinct) >= changed / 2  # orders are drawn anew
 
 
 def test_stochastic_depth_reaches_the_sub_blocks():
