@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.initial import normal_
 from lifter.models.layers.bimamba import BiMamba
 from lifter.models.layers.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
+from lifter.models.layers.initial import normal_
 from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.layers.residual import MLP, Fusion, dropped, rising
 from lifter.skeletons import H36M17

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from lifter.models.attention import NUM_HEADS, attention
+from lifter.models.layers.attention import NUM_HEADS, attention
 from lifter.models.layers.block_stack import BlockStack
 from lifter.models.layers.graph_mixers import FrameGraph, JointGraph
 from lifter.models.layers.residual import Fusion, ScaledResidual, rising

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.attention import NUM_HEADS, attention
+from lifter.models.layers.attention import NUM_HEADS, attention
 from lifter.models.layers.block_stack import BlockStack
 from lifter.models.layers.inputs import NUM_JOINTS, index_on
 from lifter.models.layers.residual import Fusion, ScaledResidual, rising

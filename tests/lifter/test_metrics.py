@@ -69,11 +69,6 @@ def test_p_mpjpe_against_scipy(predicted, truth, joints):
     np.testing.assert_allclose(metrics.p_mpjpe(similar(predicted), truth, joints), expected, rtol=1e-9)  # float64
 
 
-def test_p_mpjpe_ignores_rotation_scale_and_place(predicted, truth):
-    assert metrics.p_mpjpe(similar(truth), truth).max() < 1e-9  # float64 millimeters
-    np.testing.assert_allclose(metrics.p_mpjpe(similar(predicted), truth), metrics.p_mpjpe(predicted, truth), rtol=1e-9)
-
-
 def test_p_mpjpe_does_not_reflect(truth):
     reflected = truth * np.array([-1, 1, 1])
     errors = metrics.p_mpjpe(reflected, truth)
@@ -152,12 +147,6 @@ def test_pck_is_strict_at_the_threshold():
     predicted[0, 3, 0] = 0.125  # exact in binary
     assert metrics.pck(predicted, truth, (3,), threshold_mm=125) == 0
     assert metrics.pck(predicted, truth, (3,), threshold_mm=125.001) == 100
-
-
-def test_auc_is_the_mean_of_pck_over_31_thresholds(predicted, truth):
-    expected = np.mean([metrics.pck(predicted, truth, threshold_mm=t) for t in range(0, 151, 5)], axis=0)
-    np.testing.assert_allclose(metrics.auc(predicted, truth), expected, rtol=1e-12)
-    assert len(metrics.AUC_THRESHOLDS_MM) == 31
 
 
 def test_auc_by_hand(truth):

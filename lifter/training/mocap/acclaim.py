@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from lifter.training.mocap import takes
-from lifter.training.mocap.takes import Joint, Take, first_unusable, numbers, open_text, usable
+from lifter.training.mocap.takes import Joint, Take, numbers, open_text, require_usable, to_radians
 
 INCH_M = 0.0254
 FPS = 120.0  # of an .amc that does not say; the usual rate of the CMU database
@@ -73,9 +73,7 @@ def read_amc(path: Path) -> Take:
     columns = dict(zip(layout, np.cumsum([0, *layout.values()]).tolist(), strict=False))
     joints = build_joints(skeleton, columns)
     if header.get("degrees", skeleton.in_degrees):
-        for joint in joints:
-            for column, _ in joint.turns:
-                values[:, column] = np.radians(values[:, column])
+        to_radians(joints, values)
     return Take(joints, values, header.get("fps", FPS), skeleton.unit_m)
 
 
@@ -257,8 +255,7 @@ def parse_amc(file: TextIO, skeleton: Skeleton) -> tuple[dict[str, int], np.ndar
         except ValueError as error:
             raise ValueError(f"frame {count}: {error}") from error
     channels = np.array(values).reshape(-1, sum(width for _, width in layout))
-    if not usable(channels):
-        raise ValueError(f"frame {first_unusable(channels) + 1} has values that are no usable numbers")
+    require_usable(channels)
     return dict(layout), channels, header
 
 

@@ -75,19 +75,22 @@ def numbers(words: Sequence[str], count: int, what: str) -> np.ndarray:
         values = np.array([float(word) for word in words])
     except ValueError:
         values = np.empty(0)
-    if len(values) != count or not usable(values):
+    if len(values) != count or not (np.abs(values) < MAX_VALUE).all():
         raise ValueError(f"{what} is {' '.join(words[:6])!r}, expected {count} finite numbers")
     return values
 
 
-def usable(values: np.ndarray) -> bool:
-    """Return whether all values are finite and below ``MAX_VALUE``."""
-    return bool((np.abs(values) < MAX_VALUE).all())  # NaN compares as false
+def require_usable(rows: np.ndarray) -> None:
+    """Raise ValueError unless all values of rows (F, C) are finite and below ``MAX_VALUE``."""
+    is_usable = (np.abs(rows) < MAX_VALUE).all(axis=1)  # NaN compares as false
+    if not is_usable.all():
+        raise ValueError(f"frame {int(is_usable.argmin()) + 1} has values that are no usable numbers")
 
 
-def first_unusable(rows: np.ndarray) -> int:
-    """Return the first row with a value that ``usable`` refuses."""
-    return int(np.argmin((np.abs(rows) < MAX_VALUE).all(axis=1)))
+def to_radians(joints: Sequence[Joint], channels: np.ndarray) -> None:
+    """Turn the angles among ``channels`` (F, C) from degrees to radians, in place."""
+    columns = [column for joint in joints for column, _ in joint.turns]
+    channels[:, columns] = np.radians(channels[:, columns])
 
 
 def place(take: Take, wanted: Sequence[int], frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -36,15 +36,6 @@ def network(recipe):
     return make
 
 
-@pytest.fixture(scope="module")
-def golden(root):
-    def load(name: str):
-        with np.load(root / "tests" / "golden" / f"{name}_xs_seed0.npz") as npz:
-            return {key: npz[key] for key in npz.files}
-
-    return load
-
-
 def answer(model, keypoints) -> np.ndarray:
     with torch.inference_mode():
         return model(torch.as_tensor(keypoints)).numpy()
@@ -61,7 +52,7 @@ def assert_golden(actual: np.ndarray, expected: np.ndarray):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_golden_output_and_what_leads_to_it(network, golden, recipe, name):
-    model, expected = network(name), golden(name)
+    model, expected = network(name), golden(f"{name}_xs_seed0")
     assert sum(p.numel() for p in model.parameters()) == expected["n_params"]
     assert len(model.state_dict()) == expected["n_tensors"]
     # float32 sums of millions of numbers taken in float64: any wrong weight shows
@@ -83,53 +74,11 @@ def test_golden_output_and_what_leads_to_it(network, golden, recipe, name):
 def test_every_scan_gives_the_golden_output(network, golden, backend):
     if reason := scan.usable_backends("cpu")[backend]:
         pytest.skip(reason)
-    model, expected = network("hgmamba"), golden("hgmamba")
+    model, expected = network("hgmamba"), golden("hgmamba_xs_seed0")
     scan.use_backend(model, backend)
     output = answer(model, expected["input"][:1])
     scan.use_backend(model, "auto")
     assert_golden(output, expected["output"][:1])
-
-
-def change_hyperedges(monkeypatch):
-    monkeypatch.setattr(hgmamba, "PARTS", ((1, 7, 8), *hgmamba.PARTS[1:]))
-
-
-def complete_the_skeleton(monkeypatch):
-    neighbors = [{*row} for row in graph_mixers.JOINT_NEIGHBOURS]
-    for joint, row in enumerate(list(neighbors)):
-        for other in row:
-            neighbors[other].add(joint)
-    monkeypatch.setattr(graph_mixers, "JOINT_NEIGHBOURS", tuple(map(tuple, neighbors)))
-
-
-def take_three_frames(monkeypatch):
-    monkeypatch.setattr(graph_mixers, "NUM_NEAREST", 3)
-
-
-def exchange_scan_orders(monkeypatch):
-    forward = hgmamba.GridMamba.forward
-
-    def exchanged(self, x):
-        self.is_joint_major = not self.is_joint_major
-        y = forward(self, x)
-        self.is_joint_major = not self.is_joint_major
-        return y
-
-    monkeypatch.setattr(hgmamba.GridMamba, "forward", exchanged)
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [("hgmamba", change_hyperedges), ("hgmamba", take_three_frames), ("hgmamba", exchange_scan_orders),
-     ("motionagformer", complete_the_skeleton), ("motionagformer", take_three_frames)],
-)  # fmt: skip
-def test_the_golden_output_notices_a_wrong_part(golden, recipe, monkeypatch, name, change):
-    change(monkeypatch)
-    model = NETWORKS[name].build(NETWORKS[name].XS).eval()
-    model.load_state_dict(recipe.fill(model.state_dict(), 0))
-    expected = golden(name)
-    difference = np.abs(answer(model, expected["input"]) - expected["output"])
-    assert (difference < TOLERANCE).mean() < 0.5  # measured: 0.23 for one joint missing in one hyperedge, else 0
 
 
 # ---------------------------------------------------------------------------------------------- sizes and keys
@@ -228,20 +177,6 @@ def test_somebody_who_stands_still_does_not_depend_on_rounding(network, name, no
     exact = answer(precise.double(), keypoints.double())
     assert np.abs(output - exact).max() < 0.01
     assert np.median(np.abs(output - exact)) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("noise_px", [0, 1e-3])
-def test_somebody_who_stands_still_is_the_same_in_any_batch_on_any_number_of_threads(network, name, noise_px, threads):
-    model, keypoints = network(name), still_person(27, noise_px, 2)
-    threads(1)
-    alone = answer(model, keypoints)
-    threads(2)
-    for batch in (keypoints, torch.cat([keypoints.flip(1), keypoints, keypoints])):
-        row = min(1, len(batch) - 1)
-        difference = np.abs(answer(model, batch)[row] - alone[0])
-        assert difference.max() < 0.01  # bit for bit on most processors; the rest as above
-        assert np.median(difference) < TOLERANCE
 
 
 # ---------------------------------------------------------------------------------------------- training

@@ -5,9 +5,7 @@ import pytest
 import torch
 
 from lifter import create_model, scan
-from lifter.models import posemamba
 from lifter.models.posemamba import SMALL, PoseMamba, PoseMambaConfig
-from lifter.skeletons import H36M17
 
 # The published network run with a plain float32 scan; another correct float32 implementation was measured to differ by
 # up to 1.5e-5, the smallest mistake tried (one wrong epsilon) by 1e-3.
@@ -19,15 +17,6 @@ def small(recipe):
     model = PoseMamba(SMALL)
     model.load_state_dict(recipe.fill(model.state_dict(), 0))
     return model.eval().requires_grad_(False)
-
-
-@pytest.fixture(scope="module")
-def golden(root):
-    def load(name: str):
-        with np.load(root / "tests" / "golden" / f"{name}.npz") as npz:
-            return {key: npz[key] for key in npz.files}
-
-    return load
 
 
 def answer(model: PoseMamba, keypoints, backend: str = "auto") -> np.ndarray:
@@ -53,58 +42,6 @@ def test_golden_output(small, golden, recipe, backend, name):
     # float32 sums of 1.5 million numbers taken in float64: any wrong weight shows
     assert recipe.checksum(small.state_dict()) == pytest.approx(float(expected["weights_abs_sum"]), rel=1e-6)
     assert np.abs(answer(small, expected["input"], backend) - expected["output"]).max() < TOLERANCE
-
-
-def spoilt(small, change) -> PoseMamba:
-    model = PoseMamba(SMALL).eval().requires_grad_(False)
-    state = {key: value.clone() for key, value in small.state_dict().items()}
-    change(state)
-    model.load_state_dict(state)
-    return model
-
-
-def swap_gates(state):
-    for key in [k for k in state if k.endswith("x_proj_weight")]:
-        step, gate_in, gate_out = state[key].split([4, 16, 16], dim=1)
-        state[key] = torch.cat([step, gate_out, gate_in], dim=1)
-
-
-def swap_shared_norms(state):
-    for leaf in ("weight", "bias"):
-        a, b = f"Spatial_norm.{leaf}", f"Temporal_norm.{leaf}"
-        state[a], state[b] = state[b], state[a]
-
-
-def transpose_convolutions(state):
-    for key in [k for k in state if k.endswith("conv2d.weight")]:
-        state[key] = state[key].mT
-
-
-def drop_temporal_embedding(state):
-    state["Temporal_pos_embed"].zero_()
-
-
-def drop_skips(state):
-    for key in [k for k in state if k.endswith(".Ds")]:
-        state[key].zero_()
-
-
-@pytest.mark.parametrize(
-    "change", [swap_gates, swap_shared_norms, transpose_convolutions, drop_temporal_embedding, drop_skips]
-)
-def test_the_golden_output_notices_a_wrong_part(small, golden, change):
-    expected = golden("posemamba_s_seed0_t81")
-    output = answer(spoilt(small, change), expected["input"])
-    assert np.abs(output - expected["output"]).max() > 0.4  # measured for such mistakes: 0.5 to 4.4
-
-
-@pytest.mark.parametrize("kind", ["one entry", "parents"])
-def test_the_golden_output_notices_a_wrong_limb_table(small, golden, kind, monkeypatch):
-    right = posemamba.LIMB_SOURCE
-    wrong = (*right[:5], 4, *right[6:]) if kind == "one entry" else tuple(max(p, 0) for p in H36M17.parents)
-    monkeypatch.setattr(posemamba, "LIMB_SOURCE", wrong)
-    expected = golden("posemamba_s_seed0_t81")
-    assert np.abs(answer(small, expected["input"]) - expected["output"]).max() > 0.4  # measured: 3.0 and 3.5
 
 
 # ---------------------------------------------------------------------------------------------- sizes and keys

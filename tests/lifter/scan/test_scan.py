@@ -262,7 +262,7 @@ WEIGHTS = ("dt_weight", "dt_bias", "A", "D")
     [("A",), WEIGHTS, tuple(n for n in ("source0", "source1", "projection0", "projection1", *WEIGHTS) if n != "A")],
     ids=["decays", "all weights", "all but decays"],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["unit", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_frozen_inputs_leave_all_other_gradients_right(runner, kind, frozen):
     function = run(runner, "cross_scan")
     inputs = cross_inputs(2, 5, 14, 32, 2, 16, 2, kind=kind)

@@ -288,7 +288,10 @@ def resources(cubin: bytes, folder: Path) -> dict[str, int]:
 @needs_triton
 @not_interpreted
 @pytest.mark.parametrize("name", ["span_ends", "chain_spans", "forward", "adjoint_ends", "backward"])
-@pytest.mark.parametrize(("capability", "E", "R"), [(80, 128, 4), (90, 256, 8)], ids=["sm_80, S", "sm_90, L"])
+@pytest.mark.parametrize(
+    ("capability", "E", "R"),
+    [pytest.param(80, 128, 4, marks=pytest.mark.slow, id="sm_80, S"), pytest.param(90, 256, 8, id="sm_90, L")],
+)
 def test_a_kernel_compiles_without_spilling(name, capability, E, R, tmp_path):
     import triton
 
