@@ -1,4 +1,4 @@
-"""What a 2D detector sees: ``People`` in one frame, a ``Track`` of one person over time."""
+"""Types of detections: ``People`` in one frame, a ``Track`` of one person over time."""
 
 from __future__ import annotations
 

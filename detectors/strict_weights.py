@@ -1,4 +1,4 @@
-"""Whether the tensors of a file are those of a network: one readable sentence instead of PyTorch's thousand keys."""
+"""Strict check of a file's tensors against a network, with a one-line error."""
 
 from __future__ import annotations
 

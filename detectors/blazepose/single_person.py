@@ -1,4 +1,4 @@
-"""``SinglePersonTracker`` keeps a tracker that has no memory to one person; it knows no model.
+"""Single-person tracking around MediaPipe's tracker: keeps it to one person, checks that it is one; knows no model.
 
 A tracker such as MediaPipe's loses a person, takes whoever it finds next and stays there, and it follows furniture as
 happily as people. ``SinglePersonTracker`` watches it from frame to frame, as long as all is well at the cost of the

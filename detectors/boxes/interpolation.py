@@ -1,4 +1,4 @@
-"""Boxes of people in every frame by a network that looks at some: ``boxed_frames``.
+"""Boxes of people in every frame from a network that runs on some: detection at an interval, interpolation between.
 
 Keypoints need a box that holds the person, not an exact one, and boxes move evenly for a tenth of a second. So the
 network may look at every N-th frame only (``--detection-interval``), and at the first of every shot; the frames

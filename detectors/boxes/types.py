@@ -1,4 +1,4 @@
-"""What networks that find people answer, and what they look like."""
+"""Types of box networks: detections in one frame, and the interface of a network."""
 
 from __future__ import annotations
 

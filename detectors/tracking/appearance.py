@@ -1,4 +1,4 @@
-"""Appearance of people, a color descriptor per sighting: enough to tell who came out from behind whom."""
+"""Appearance of people: a color descriptor per detection, to tell people apart after an occlusion."""
 
 from __future__ import annotations
 

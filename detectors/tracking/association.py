@@ -1,4 +1,4 @@
-"""``People`` of one shot -> tracklets: sightings that follow each other so closely that they are one person.
+"""Frame-by-frame association: ``People`` of one shot -> tracklets, unbroken sequences of detections of one person.
 
 Frame by frame, the first half of tracking; ``detectors.tracking.tracklet_linking`` joins tracklets over what is
 hidden or missed. A detection goes to the tracklet whose predicted pose and box it resembles most, all pairs of a

@@ -1,4 +1,4 @@
-"""``CameraMotion``: whether the camera moves, by corners of the background in small gray pictures."""
+"""Camera motion: whether the camera moves, from corners of the background tracked by optical flow."""
 
 from __future__ import annotations
 

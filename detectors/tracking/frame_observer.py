@@ -1,4 +1,4 @@
-"""``FrameObserver`` looks at the frames on their way to a detector: cuts, appearance of people, camera motion."""
+"""``FrameObserver`` reads the frames on their way to a detector: cuts, appearance of people, camera motion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Left and right over a whole track: sides that the detector swapped, for one frame or for seconds, are found.
+"""Left/right swaps over a whole track: finds sides that the detector swapped, for one frame or for seconds.
 
 What is compared are the vectors from the right to the left joint of every pair: a swap negates them and changes
 nothing else. Through the frames of a track leads one path of "swapped" and "not" on which these vectors move least

@@ -1,4 +1,4 @@
-"""Tracklets of one shot -> people: joins what occlusion, misses and absence took apart. Knows the whole shot.
+"""Tracklet linking: joins the tracklets of one shot over occlusions, missed detections and absences.
 
 Working offline is the advantage over a tracker that decides frame by frame: both sides of a gap are known, with the
 motion before and after it, and all ends and beginnings are paired at once (Hungarian assignment). Two tracklets are

@@ -1,4 +1,4 @@
-"""How far training windows stray from the recordings."""
+"""Configuration of the data augmentation: body motion, virtual cameras and simulated detections."""
 
 from __future__ import annotations
 

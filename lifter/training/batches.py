@@ -1,4 +1,4 @@
-"""Training windows out of recorded motion: body, camera, detections, network input."""
+"""Training batches from recorded motion: body, camera, simulated detections, network input."""
 
 from __future__ import annotations
 

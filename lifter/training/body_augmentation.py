@@ -1,4 +1,4 @@
-"""Recorded motion varied: other upper bodies, bent joints, bone lengths, tilt, mirror images."""
+"""Body augmentation: spliced upper bodies, bent joints, bone lengths, tilt, mirror images."""
 
 from __future__ import annotations
 

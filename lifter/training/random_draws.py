@@ -1,4 +1,4 @@
-"""Random draws on one device from one generator."""
+"""Random draws from one generator on one device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frame that MotionAGFormer, HGMamba and SSR-STF share: embedding, blocks, a wide representation, three numbers."""
+"""The stack that MotionAGFormer, HGMamba and SSR-STF share: embedding, blocks, wide representation, 3D head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rigs: which joints of a take are the 17 of H36M, in meters with z up; the same points as in our converted mocap."""
+"""Rigs: maps the joints of a take to H36M-17 in meters with z up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A take: one recorded skeleton in motion, whatever file it came from, and where its joints are."""
+"""A take: one recorded skeleton in motion, read from any format, and its forward kinematics."""
 
 from __future__ import annotations
 

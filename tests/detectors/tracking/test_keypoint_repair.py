@@ -48,7 +48,7 @@ def test_kicks_and_punches_are_not_touched(shared, rate):
 
 @pytest.mark.parametrize("joints", [np.arange(17), ARMS, LEGS], ids=["all", "arms", "legs"])
 @pytest.mark.parametrize("length", [1, 5, 30])
-def test_swapped_sides_are_exchanged_back_and_flagged(motion, joints, length):
+def test_swapped_sides_are_swapped_back_and_flagged(motion, joints, length):
     frames = slice(110, 110 + length)  # he stands and faces the camera
     spoilt, scores = motion.copy(), np.full((len(motion), 17), 0.9, np.float32)
     scores[:, 9] = 0.7
@@ -76,7 +76,7 @@ def test_swaps_at_the_ends_and_repeated_ones_are_put_right(motion, place, length
     np.testing.assert_array_equal(changed[:, 5:], swapped[:, 5:])
 
 
-def test_a_face_that_was_not_exchanged_tells_although_most_frames_were(motion):
+def test_a_face_that_was_not_swapped_tells_although_most_frames_were(motion):
     facing = motion[90:150]  # he faces the camera
     spoilt = facing.copy()
     spoilt[10:50, 5:] = facing[10:50][:, MIRRORED[5:]]
