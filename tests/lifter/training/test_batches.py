@@ -225,27 +225,6 @@ def test_without_noise_detections_are_exact():
     assert torch.equal(seen_by(QUIET, pixels), pixels)
 
 
-def test_a_gap_is_bridged_in_a_straight_line():
-    # zigzag, so that frames inside a gap differ from what is seen
-    pixels = pixels_of_a_line() + 20 * (torch.arange(60) % 2)[:, None, None]
-    seen = seen_by(only(p_dropout=1.0), pixels)
-    changed = (seen != pixels).flatten(2).any(2)
-    assert changed.any()
-    for row in range(len(pixels)):
-        frames = changed[row].nonzero()[:, 0]
-        if not len(frames):
-            continue
-        first, last = int(frames[0]) - 1, int(frames[-1]) + 1
-        assert 1 <= last - first - 1 <= 12
-        if first < 0 or last >= 60:  # nothing on one side: the nearest frame stands still
-            held = pixels[row, last if first < 0 else first]
-            assert torch.equal(seen[row, max(first, 0) + (first >= 0) : last], held.expand(last - 1 - first, 17, 2))
-            continue
-        weight = torch.linspace(0, 1, last - first + 1)[1:-1, None, None]
-        expected = torch.lerp(pixels[row, first].expand(len(weight), 17, 2), pixels[row, last], weight)
-        assert torch.allclose(seen[row, first + 1 : last], expected, rtol=0, atol=1e-3)  # weights in float32
-
-
 def test_bridge_known_answer():
     keypoints = torch.arange(6.0)[None, :, None, None].square().expand(4, 6, 17, 2)
     missing = torch.tensor([[0, 0, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [1] * 6]).bool()

@@ -93,7 +93,7 @@ def test_a_part_that_is_trained_first_is_kept(library, tmp_path):
         model.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True)["model"])
         return model
 
-    short, long = trained_for(0.4 / 60), trained_for(3 / 60)  # the latter goes on at 13 %, where the part would learn
+    short, long = trained_for(0.2 / 60), trained_for(1.5 / 60)  # the latter goes on at 13 %, where the part would learn
     parts = [model.pretrained_part.state_dict() for model in (short, long)]
     assert all(torch.equal(value, parts[1][name]) for name, value in parts[0].items())
     assert not torch.equal(short.head[1].weight, long.head[1].weight)
@@ -160,6 +160,7 @@ def test_a_cooldown_leaves_its_run_alone_and_ends_at_rest(library, tmp_path):
     assert (tmp_path / "cool" / "weights.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_cooldown_that_was_cut_off_is_finished(library, tmp_path):
     cooling, settings = replace(SHORT, decay="linear"), {"recipe": STILL, "clock": ticking()}
     train.train(library, library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=SHORT, **settings)
