@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 COMMON = ["/O2", "/std:c++17"] if sys.platform == "win32" else [
     "-O3", "-std=c++17", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fno-tree-loop-im", "-pthread",
 ]  # fmt: skip
-SOURCES = [f"lifter/scan/{name}" for name in ("kernel.cpp", "block.cpp", "vectors.h")]  # as in lifter/scan/cpu.py
+SOURCES = [f"lifter/scan/{name}" for name in ("kernel.cpp", "fused_ops.cpp", "vectors.h")]  # as in lifter/scan/cpu.py
 SOURCE_SHA256 = hashlib.sha256(b"".join((Path(__file__).parent / name).read_bytes() for name in SOURCES)).hexdigest()
 BUILDS = {"portable": []}
 if platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32":

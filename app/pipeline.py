@@ -114,7 +114,7 @@ def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, 
         min_track_frames=max(1, min(round(options.min_track_s * info.median_fps), info.num_frames)),
         fps=info.median_fps,
         cuts=footage.cuts,
-        clothes=footage.clothes,
+        appearance=footage.appearance,
         picture=(info.width, info.height),
     )
 
@@ -170,7 +170,7 @@ def find_shots(footage: FrameObserver, tracks: list[Track], poses: list[Pose3D],
     shots = []
     for start, stop in zip(starts, [*starts[1:], info.num_frames], strict=True):
         people = [i for i, track in enumerate(tracks) if start <= track.frames[0] < stop]
-        shot = Shot(start, stop, footage.cameras[start].moves)
+        shot = Shot(start, stop, footage.cameras[start].is_moving)
         shots.append(estimate_gravity(shot, [tracks[i] for i in people], [poses[i] for i in people], info))
     return tuple(shots)
 

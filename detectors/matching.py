@@ -1,4 +1,4 @@
-"""Which of two sets of detections belong together: assignment by cost, overlap of boxes."""
+"""Matching two sets of detections: Hungarian assignment by cost, intersection over union of boxes."""
 
 from __future__ import annotations
 

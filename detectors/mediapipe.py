@@ -20,8 +20,9 @@ from detectors.blazepose.multi_person import BOX_MARGIN, MultiPersonPose
 from detectors.blazepose.networks import BLANK, Landmarker, look, model_files, num_threads, person_finder
 from detectors.blazepose.single_person import SinglePersonTracker, grow
 from detectors.blazepose.types import PoseDetection
+from detectors.boxes.batches import batches, require_rgb
 from detectors.boxes.interpolation import boxed_frames
-from detectors.boxes.load import batches, load_boxes
+from detectors.boxes.load import load_boxes
 from detectors.boxes.types import BoxNetwork
 from detectors.people import People
 from detectors.pose_geometry import BODY
@@ -104,16 +105,15 @@ class MediaPipeDetector:
         Raises:
             ValueError: A frame has another shape or dtype.
         """
-        eyes = MediaPipeBackend(self._landmarks)
-        follower = SinglePersonTracker(eyes)
+        backend = MediaPipeBackend(self._landmarks)
+        tracker = SinglePersonTracker(backend)
         try:
             for frame in frames:
-                if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-                    raise ValueError(f"frames must be uint8 of shape (H, W, 3), got {frame.dtype} {frame.shape}")
-                yield to_people(follower.step(frame), *frame.shape[:2])
-            logger.info("mediapipe: %s", dict(follower.events) or "no jumps")
+                require_rgb(frame)
+                yield to_people(tracker.step(frame), *frame.shape[:2])
+            logger.info("mediapipe: %s", dict(tracker.events) or "no jumps")
         finally:
-            eyes.close()
+            backend.close()
 
 
 class MediaPipeMultiPerson:

@@ -18,11 +18,12 @@ import numpy as np
 from torch import nn
 
 from checkpoints.tensors import Weights, read_weights
+from detectors.boxes.batches import batches
 from detectors.boxes.interpolation import boxed_frames
-from detectors.boxes.load import batches, load_boxes
+from detectors.boxes.load import load_boxes
 from detectors.boxes.types import BoxNetwork
-from detectors.keypoints.topdown import ABSENT_SCORE
 from detectors.people import NUM_KEYPOINTS, People
+from detectors.strict_weights import require_fit
 
 CONFIGS = ".mim/configs/body_2d_keypoint"  # inside the package
 PEOPLE_PER_BATCH = 8
@@ -47,8 +48,7 @@ class MMPoseDetector:
         """Yield one People per RGB uint8 frame (H, W, 3); frames are streamed in small batches."""
         for frame, seen in boxed_frames(batches(frames), self._find, self.detection_interval):
             keypoints, scores = decode_heatmaps(self._model, frame, seen.boxes)
-            kept = seen.is_detected | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
-            yield People(seen.boxes[kept], seen.scores[kept], keypoints[kept], scores[kept])
+            yield seen.with_keypoints(keypoints, scores)
 
 
 def decode_heatmaps(model: nn.Module, frame: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -130,14 +130,6 @@ def load(weights: Weights, config: Path, device: str = "cpu") -> nn.Module:
     kind, points = type(model).__name__, model.dataset_meta.get("num_keypoints")
     if kind != "TopdownPoseEstimator" or points != NUM_KEYPOINTS:
         raise ValueError(f"{config.name} is a {kind} with {points} keypoints; expected top-down with 17")
-    expected = model.state_dict()
-    missing = [key for key in expected if key not in weights.tensors]
-    unknown = [key for key in weights.tensors if key not in expected]
-    wrong = [key for key, x in weights.tensors.items() if key in expected and x.shape != expected[key].shape]
-    if missing or unknown or wrong:
-        raise ValueError(
-            f"{weights.path} does not fit {config.name}: {len(missing)} tensors missing, {len(unknown)} unknown, "
-            f"{len(wrong)} of another shape, such as {(missing or unknown or wrong)[0]}"
-        )
+    require_fit(weights.tensors, model, weights.path, config.name)
     model.load_state_dict(weights.tensors, strict=True)
     return model.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""What a 2D detector sees: ``People`` in one frame, a ``Track`` of one person over time."""
+"""Types of detections: ``People`` in one frame, a ``Track`` of one person over time."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Track:
         observed: (T,) bool, True where a detector saw the person, False where keypoints were filled in.
         valid: (T,) bool, False inside gaps too long to be filled: there the keypoints are only a bridge, no estimate.
         repaired: (T, 17) bool, True for single joints of observed frames that are not where the detector put them: left
-            and right exchanged, or interpolated. Nothing is if left out.
+            and right swapped, or interpolated. Nothing is if left out.
         swapped: (T, 17) bool, True for those among them that the detector had on the other side.
     """
 

@@ -9,9 +9,11 @@ import math
 
 import numpy as np
 
+from lifter.skeletons import COCO17
+
 BODY = np.r_[0, 5:17]  # nose and the twelve limb joints; eyes and ears add nothing to place and size
 TORSO = np.array([5, 6, 11, 12])  # shoulders and hips
-MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])  # left and right exchanged
+MIRRORED = np.array(COCO17.mirrored)  # left and right swapped
 
 # What a body can do from one frame to the next (the first number) and for every further frame unseen. Chosen for 10 fps
 # and hence generous at 60: on real clips, 10 to 30 fps, the 99th percentiles are shift 0.09, log size 0.2, pose 0.14.
@@ -19,27 +21,8 @@ MAX_SHIFT, SHIFT_GROWTH, SHIFT_LIMIT = 0.35, 0.10, 1.5  # of the torso's middle 
 MAX_RESIZE, RESIZE_GROWTH, RESIZE_LIMIT = 0.50, 0.05, 1.0  # |log(size ratio)|; 0.5 is a factor of 1.65
 MAX_REPOSE, REPOSE_GROWTH, REPOSE_LIMIT = 0.30, 0.03, 0.6  # mean joint motion relative to the torso [body sizes]
 
-COCO_SIGMAS = np.array(
-    [
-        0.026,
-        0.025,
-        0.025,
-        0.035,
-        0.035,
-        0.079,
-        0.079,
-        0.072,
-        0.072,
-        0.062,
-        0.062,
-        0.107,
-        0.107,
-        0.087,
-        0.087,
-        0.089,
-        0.089,
-    ]
-)  # how far people who annotate disagree, per keypoint [square roots of a person's area]
+# How far people who annotate disagree, per keypoint [square roots of a person's area].
+COCO_SIGMAS = np.array([0.026, *np.repeat([0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089], 2)])
 ROOT_AREA = 0.55  # square root of a standing person's area [body sizes]
 CERTAIN = 0.05  # weight of a joint that scores 0, next to 1 for one that scores 1, so that no pair has no weight at all
 
@@ -58,7 +41,7 @@ def body_center(keypoints: np.ndarray) -> np.ndarray:
 def motion_strain(before: np.ndarray, after: np.ndarray, elapsed: int, drift: np.ndarray | None = None) -> float:
     """Return how hard it is for one body to get from one pose to another; 1 is the most that a body can.
 
-    Poses with left and right exchanged count as the same: detectors do that to the backs of people.
+    Poses with left and right swapped count as the same: detectors do that to the backs of people.
 
     Args:
         before: (17, 2) keypoints in px.

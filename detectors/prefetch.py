@@ -1,4 +1,4 @@
-"""``prefetch``: an iterator that works ahead in a thread of its own, so that the stages of a video overlap."""
+"""``prefetch``: an iterator that works ahead in its own thread, so that the stages of a video overlap."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ DETECTORS: dict[str, DetectorSpec] = {
         has_flip=True,
     ),
     "yolo-pose": DetectorSpec(
-        "detectors.boxes.yolo",
+        "detectors.yolo_pose",
         package="ultralytics",
         extra="yolo",
         description="YOLO pose, one stage: everybody, fast",

@@ -1,4 +1,4 @@
-"""Cuts between shots, found in the pictures themselves."""
+"""Shot boundary detection by comparing small gray pictures of neighboring frames."""
 
 from __future__ import annotations
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from checkpoints.tensors import read_weights
 from detectors.boxes import yolo
+from detectors.boxes.batches import FRAMES_PER_BATCH, batches
 from detectors.boxes.interpolation import boxed_frames
-from detectors.boxes.load import FRAMES_PER_BATCH, batches
 from detectors.boxes.types import BoxDetections
 from detectors.keypoints import hrnet
-from detectors.keypoints.topdown import ABSENT_SCORE, PoseEstimator
+from detectors.keypoints.topdown import PoseEstimator
 from detectors.people import People
 from detectors.prefetch import prefetch
 
@@ -54,9 +54,8 @@ class YoloHRNet:
         boxed = boxed_frames(batches(frames), self._find, self.detection_interval)
         for batch in prefetch(_grouped(boxed), ahead=1):
             poses = self._pose([frame for frame, _ in batch], [people.boxes for _, people in batch])
-            for (_, people), (keypoints, scores) in zip(batch, poses, strict=True):
-                kept = people.is_detected | (scores.mean(axis=1) >= ABSENT_SCORE)  # (N,)
-                yield People(people.boxes[kept], people.scores[kept], keypoints[kept], scores[kept])
+            for (_, boxes), (keypoints, scores) in zip(batch, poses, strict=True):
+                yield boxes.with_keypoints(keypoints, scores)
 
 
 def _grouped(boxed: Iterable[tuple[np.ndarray, BoxDetections]]) -> Iterator[list[tuple[np.ndarray, BoxDetections]]]:

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a network, by one counter for all: nothing is computed, only shapes pass through.
+"""Multiply-accumulates of a network, counted on the meta device: only shapes are computed.
 
 Counted: matrix products, linear layers, convolutions and attention, by PyTorch's own counter (half of its operations),
 and scans by formula. Not counted: norms, activations, gates, sums, softmax, exponentials, sorting. Published counts

@@ -67,7 +67,7 @@ def lift(
 
     Args:
         lifter: From ``lifter.load_lifter``.
-        sequences: One per person and uninterrupted stretch.
+        sequences: One per person and uninterrupted segment.
         fov_degrees: Assumed field of view along the longer side of the picture ("person" normalization only).
         use_flip: Whether to average with the mirrored input (twice the work, smoother).
         progress: Wraps the batches; gets them and their number.

@@ -103,28 +103,8 @@ def velocity_error(
 
     Source: Pavllo et al., "3D human pose estimation in video with temporal convolutions", CVPR 2019.
     """
-    return _difference_error(predicted, truth, 1, joints) * (fps or 1.0)
-
-
-def acceleration_error(
-    predicted: np.ndarray, truth: np.ndarray, fps: float | None = None, joints: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Return the mean error of root-relative accelerations (T - 2,).
-
-    Unit: mm per frame squared, or mm/s^2 if ``fps`` is given. Empty below three frames.
-
-    A known trap: published lifting code writes these T - 2 numbers into an array of T frames and averages over all of
-    it, so that two zeros per clip make its figure (T - 2) / T of this one.
-
-    Source: Kanazawa et al., "Learning 3D human dynamics from video", CVPR 2019.
-    """
-    return _difference_error(predicted, truth, 2, joints) * (fps or 1.0) ** 2
-
-
-def _difference_error(predicted: np.ndarray, truth: np.ndarray, order: int, joints) -> np.ndarray:
-    """Return the mean norm (T - order,) in mm of the n-th difference in time of the error."""
     error = (root_relative(predicted) - root_relative(truth))[:, _chosen(joints)]
-    return MM * np.linalg.norm(np.diff(error, n=order, axis=0), axis=-1).mean(-1)
+    return MM * np.linalg.norm(np.diff(error, axis=0), axis=-1).mean(-1) * (fps or 1.0)
 
 
 def pck(

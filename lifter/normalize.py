@@ -1,4 +1,4 @@
-"""2D keypoints in pixels <-> network coordinates: ``picture`` (the published convention) and ``person`` (ours).
+"""2D keypoints in pixels to network coordinates: ``picture`` (the published convention) and ``person`` (ours).
 
 All functions take torch tensors with any number of leading axes, one window per leading index, and are used by training
 and inference alike. Pixels: the center of the first pixel is (0, 0), so a picture of width w spans [-0.5, w - 0.5].
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 NORMALIZATIONS = ("person", "picture")
-DEFAULT_FOV_DEGREES = (
-    55.0  # along the longer side of the picture; between phone main cameras (60-68) and portrait lenses
-)
+# Along the longer side of the picture; between phone main cameras (60 to 68) and portrait lenses.
+DEFAULT_FOV_DEGREES = 55.0
 
 
 def focal_px(width: float, height: float, fov_degrees: float) -> float:
@@ -30,12 +29,6 @@ def to_picture(keypoints_px: Tensor, width: Tensor | float, height: Tensor | flo
     half = torch.as_tensor(width, dtype=keypoints_px.dtype, device=keypoints_px.device) / 2
     center = torch.stack(torch.broadcast_tensors(half, torch.as_tensor(height).to(half) / 2), dim=-1) - 0.5
     return (keypoints_px - center) / half[..., None]
-
-
-def from_picture(keypoints: Tensor, width: float, height: float) -> Tensor:
-    """Return keypoints (..., 2) in pixels: the exact inverse of ``to_picture``."""
-    half = width / 2
-    return keypoints * half + keypoints.new_tensor([half - 0.5, height / 2 - 0.5])
 
 
 def to_person(rays: Tensor) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,15 @@ def with_rigid_bones(joints: np.ndarray) -> np.ndarray:
     typical = np.median(lengths, axis=0)
     typical = (typical + typical[np.array(H36M17.mirrored)[children] - 1]) / 2
     bones = bones * (typical / np.maximum(lengths, 1e-9))[..., None]
-    placed = [joints[:, 0]]
-    for child in children:
-        placed.append(placed[H36M17.parents[child]] + bones[:, child - 1])
-    return np.stack(placed, axis=1).astype(joints.dtype)
+    return np.stack(joints_from_bones(joints[:, 0], bones), axis=1).astype(joints.dtype)
+
+
+def joints_from_bones(pelvis, bones) -> list:
+    """Return the 17 joints of H36M17, each (..., 3), by their pelvis (..., 3) and bones (..., 16, 3), parent to child.
+
+    NumPy arrays or torch tensors alike.
+    """
+    placed = [pelvis]
+    for child, parent in enumerate(H36M17.parents[1:], start=1):  # parents come first
+        placed.append(placed[parent] + bones[..., child - 1, :])
+    return placed

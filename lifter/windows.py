@@ -1,4 +1,4 @@
-"""Any number of frames as overlapping windows, and back: edge padding, cross-fade, never time-stretching."""
+"""Overlapping windows over any number of frames, and back: edge padding and cross-fades, no time-stretching."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
-"""Motion made up for tests, in the file format of recorded motion."""
+"""Bodies and motion made up for tests: H36M-17 in meters, COCO-17 in pixels, and files of recorded motion."""
 
 from dataclasses import replace
 
 import numpy as np
 
+from detectors.blazepose.types import PoseDetection
+from detectors.people import People
 from lifter.skeletons import H36M17
 from lifter.training.augmentation_config import CLEAN, AugmentationConfig
 from lifter.training.batches import make_batch
@@ -17,7 +19,45 @@ STANDING = np.array(
     np.float32,
 )  # fmt: skip
 QUIET = replace(AugmentationConfig(), **CLEAN)
-STILL = replace(QUIET, speed=(1.0, 1.0), splice=0.0, bend=0.0, tilt=0.0, bone_scale=0.0)
+STILL = replace(QUIET, speed=(1.0, 1.0), p_splice=0.0, p_bend=0.0, p_tilt=0.0, bone_scale=0.0)
+
+# COCO-17 standing, height 1 from nose to ankles, origin between the hips, y down.
+COCO_STANDING = np.array(
+    [[0, -0.50], [0.02, -0.52], [-0.02, -0.52], [0.04, -0.51], [-0.04, -0.51],
+     [0.11, -0.38], [-0.11, -0.38], [0.14, -0.20], [-0.14, -0.20], [0.15, -0.03], [-0.15, -0.03],
+     [0.07, 0.0], [-0.07, 0.0], [0.08, 0.25], [-0.08, 0.25], [0.08, 0.5], [-0.08, 0.5]]
+)  # fmt: skip
+
+
+def standing(x: float, y: float = 300, height: float = 200) -> np.ndarray:
+    """Keypoints (17, 2) float32 px of somebody who stands, hips at (x, y)."""
+    return (COCO_STANDING * height + (x, y)).astype(np.float32)
+
+
+def walking(times_s, x: float = 100, speed: float = 0, height: float = 200, phase: float = 0) -> np.ndarray:
+    """Keypoints (F, 17, 2) px at times (F,) of a walker from the side: ``speed`` px per second, a stride a second."""
+    times = np.asarray(times_s, np.float64)
+    poses = COCO_STANDING * height + np.stack([x + speed * times, np.full(len(times), 300.0)], axis=1)[:, None]
+    swing = height * np.sin(2 * np.pi * (times + phase))
+    for left, reach in ((15, 0.25), (13, 0.12), (9, -0.15), (7, -0.07)):  # legs and arms against each other
+        poses[:, left, 0] += reach * swing
+        poses[:, left + 1, 0] -= reach * swing
+    return poses
+
+
+def people_at(*poses: np.ndarray, scores=0.9, joint_score: float = 0.9) -> People:
+    """What a detector gives for keypoints (17, 2) each: tight boxes, ``scores`` of the boxes, all joints alike."""
+    if not poses:
+        return People.nobody()
+    keypoints = np.stack(poses).astype(np.float32)
+    boxes = np.concatenate([keypoints.min(axis=1), keypoints.max(axis=1)], axis=1)
+    box_scores = np.broadcast_to(np.float32(scores), len(poses)).copy()
+    return People(boxes, box_scores, keypoints, np.full((len(poses), 17), joint_score, np.float32))
+
+
+def body(x: float, y: float = 240, height: float = 160) -> PoseDetection:
+    """Somebody who stands, as the landmark network gives them."""
+    return PoseDetection(standing(x, y, height), np.full(17, 0.9, np.float32))
 
 
 def waving(frames: int, phase: float = 0.0) -> np.ndarray:

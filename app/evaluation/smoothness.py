@@ -28,7 +28,7 @@ LONGER_THAN = 400  # frames: more than one window of 243
 NUM_CLIPS = 10
 SEED = 12345
 EXACT: dict[str, Any] = CLEAN
-DETECTOR_LIKE: dict[str, Any] = {"exact": 0.0}  # training mixes in windows of exact keypoints; here they would flatter
+DETECTOR_LIKE: dict[str, Any] = {"p_exact": 0.0}  # training mixes in windows of exact keypoints, which would flatter
 
 
 def long_clips(library: MotionLibrary, count: int = NUM_CLIPS) -> list[np.ndarray]:

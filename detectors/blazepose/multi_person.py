@@ -1,4 +1,4 @@
-"""``MultiPersonPose``: keypoints of everybody whose box is known, by a network that sees one person.
+"""Pose of several people: keypoints of everybody whose box is known, by a network that finds one person.
 
     a box where somebody's was a frame ago   look where that body leads; it must fit the box
     any other box, or the body did not fit   look at the box, then once more where the body found there leads

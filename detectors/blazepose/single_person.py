@@ -1,4 +1,4 @@
-"""``SinglePersonTracker`` keeps a tracker that has no memory to one person; it knows no model.
+"""Single-person tracking around MediaPipe's tracker: keeps it to one person, checks that it is one; knows no model.
 
 A tracker such as MediaPipe's loses a person, takes whoever it finds next and stays there, and it follows furniture as
 happily as people. ``SinglePersonTracker`` watches it from frame to frame, as long as all is well at the cost of the
@@ -55,9 +55,9 @@ class SinglePersonTracker:
             looking), "ghost" (a tracked pose that fresh looks do not confirm), "stranger" (a find not confirmed).
     """
 
-    def __init__(self, eyes: PoseBackend) -> None:
+    def __init__(self, backend: PoseBackend) -> None:
         self.events: Counter[str] = Counter()
-        self._eyes = eyes
+        self._backend = backend
         self._cuts = ShotBoundaryDetector()
         self._main: PoseDetection | None = None
         self._drift = np.zeros(2)  # the main person's motion [px per frame]
@@ -69,9 +69,9 @@ class SinglePersonTracker:
         """Return the main person in the next ``frame``, None where there is nobody."""
         if self._cuts.is_cut(frame):
             self._note("cut")
-            self._eyes.restart()
+            self._backend.restart()
             self._forget()
-        seen = self._eyes.track(frame)
+        seen = self._backend.track(frame)
         if self._main is None:
             found = self._welcome(frame, seen)
         elif seen is not None and self._is_main(seen):
@@ -87,7 +87,7 @@ class SinglePersonTracker:
         if seen is None or self._is_confirmed(frame, seen):
             return seen
         self._note("stranger")
-        self._eyes.restart()
+        self._backend.restart()
         return None
 
     def _is_main(self, seen: PoseDetection) -> bool:
@@ -114,7 +114,7 @@ class SinglePersonTracker:
         if self._strikes < MAX_STRIKES:
             return True
         self._note("ghost")
-        self._eyes.restart()
+        self._backend.restart()
         self._unaudited = self._strikes = 0
         return False
 
@@ -124,11 +124,11 @@ class SinglePersonTracker:
         elapsed = self._missing + 1
         ahead = self._drift * min(elapsed, MAX_PREDICTED_FRAMES)
         box = grow(self._main.box + np.tile(ahead, 2), min(0.25 + 0.05 * elapsed, 1.0))
-        found = self._eyes.look(frame, box, mirrored=False)
+        found = self._backend.look(frame, box, mirrored=False)
         if found is None or not self._is_main(found) or not self._is_confirmed(frame, found):
             return None
         self._note("repair")
-        self._eyes.restart(frame, grow(found.box, 0.25))
+        self._backend.restart(frame, grow(found.box, 0.25))
         return found
 
     def _is_confirmed(self, frame: np.ndarray, body: PoseDetection) -> bool:
@@ -139,7 +139,7 @@ class SinglePersonTracker:
         """Return what looks without memory find at ``body``, up to the first that agrees."""
         looks: list[PoseDetection | None] = []
         for margin, mirrored in LOOKS:
-            looks.append(self._eyes.look(frame, grow(body.box, margin), mirrored))
+            looks.append(self._backend.look(frame, grow(body.box, margin), mirrored))
             if agrees_with_any(body, looks):
                 break
         return looks

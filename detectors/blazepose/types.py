@@ -1,4 +1,4 @@
-"""One person as the landmark network sees it, and where it looks."""
+"""Types of the pose networks: a detected pose and the rotated region of interest it comes from."""
 
 from __future__ import annotations
 

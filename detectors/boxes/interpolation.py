@@ -1,4 +1,4 @@
-"""Boxes of people in every frame by a network that looks at some: ``boxed_frames``.
+"""Boxes of people in every frame from a network that runs on some: detection at an interval, interpolation between.
 
 Keypoints need a box that holds the person, not an exact one, and boxes move evenly for a tenth of a second. So the
 network may look at every N-th frame only (``--detection-interval``), and at the first of every shot; the frames
@@ -44,11 +44,11 @@ def boxed_frames(
             count += len(batch)
             yield from (next(found) if i in chosen else None for i in range(len(batch)))
 
-    for boxes in filled(looks()):
+    for boxes in fill_gaps(looks()):
         yield waiting.popleft(), boxes
 
 
-def filled(looks: Iterable[BoxDetections | None]) -> Iterator[BoxDetections]:
+def fill_gaps(looks: Iterable[BoxDetections | None]) -> Iterator[BoxDetections]:
     """Yield the boxes of every frame, in order.
 
     Args:
@@ -64,12 +64,12 @@ def filled(looks: Iterable[BoxDetections | None]) -> Iterator[BoxDetections]:
         if before is not None:
             yield before
             after = look if isinstance(look, BoxDetections) else before
-            yield from between(before, after, gap)
+            yield from interpolate(before, after, gap)
         if isinstance(look, BoxDetections):
             before, gap = look, 0
 
 
-def between(before: BoxDetections, after: BoxDetections, count: int) -> Iterator[BoxDetections]:
+def interpolate(before: BoxDetections, after: BoxDetections, count: int) -> Iterator[BoxDetections]:
     """Yield the boxes of the ``count`` frames between two looks.
 
     A person in both moves from one box to the other in a straight line. Who is in one only is taken to stay in that box

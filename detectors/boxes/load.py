@@ -1,17 +1,11 @@
-"""Networks that find boxes of people, loaded from files, and the batches of frames they take."""
+"""Networks that find boxes of people, loaded from files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-
 from detectors.boxes.types import BoxNetwork
-
-FRAMES_PER_BATCH = 8  # that are taken at once
-MAX_PEOPLE = 30  # per frame, the most certain ones
 
 
 def load_boxes(path: Path, device: str = "cpu") -> tuple[BoxNetwork, str]:
@@ -39,21 +33,3 @@ def load_boxes(path: Path, device: str = "cpu") -> tuple[BoxNetwork, str]:
 
     weights = read_weights(path)
     return yolo.load(weights, device), weights.sha256
-
-
-def batches(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Yield the frames in order, up to ``FRAMES_PER_BATCH`` of one size together.
-
-    Raises:
-        ValueError: A frame has another shape or dtype than RGB uint8.
-    """
-    batch: list[np.ndarray] = []
-    for frame in frames:
-        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise ValueError(f"frames must be uint8 of shape (H, W, 3), got {frame.dtype} {frame.shape}")
-        if batch and (len(batch) == FRAMES_PER_BATCH or batch[0].shape != frame.shape):
-            yield batch
-            batch = []
-        batch.append(frame)
-    if batch:
-        yield batch

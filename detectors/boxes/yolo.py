@@ -1,4 +1,4 @@
-"""Ultralytics' networks for people: boxes, or boxes and keypoints at once (the detector ``yolo-pose``).
+"""Ultralytics' networks for people: boxes, or boxes and keypoints at once.
 
 Of the package (AGPL-3.0) only the networks and their non-maximum suppression are used, not its predictor, downloader,
 loader or settings: weights come through ``checkpoints.tensors``, which runs no code of theirs, into a network that the
@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from checkpoints.tensors import Weights, read_weights
-from detectors.boxes.load import FRAMES_PER_BATCH, MAX_PEOPLE, batches
-from detectors.boxes.types import BoxDetections
-from detectors.people import NUM_KEYPOINTS, People
+from checkpoints.tensors import Weights
+from detectors.boxes.batches import FRAMES_PER_BATCH
+from detectors.boxes.types import MAX_PEOPLE, BoxDetections
+from detectors.people import NUM_KEYPOINTS
+from detectors.strict_weights import require_fit
 
 # On a CPU the network sees frames one by one: 40 ms each against 81 in batches of 8, which leave its caches (yolo26n,
 CPU_FRAMES = 1  # 480x640, one thread)
@@ -128,45 +129,6 @@ class Letterbox:
         return (points - self.corner) / self.scale
 
 
-class YoloPose:
-    """Frames -> ``People`` by a network that finds boxes and keypoints at once.
-
-    Attributes:
-        provenance: ``detector``, ``version`` of ultralytics, ``weights``: file name -> SHA-256.
-    """
-
-    def __init__(self, network: Yolo, provenance: dict[str, Any]) -> None:
-        self.provenance = provenance
-        self._network = network
-
-    def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
-        """Yield one People per RGB uint8 frame (H, W, 3)."""
-        for batch in batches(frames):
-            for seen in self._network(batch):
-                assert seen.keypoints is not None
-                points = np.ascontiguousarray(seen.keypoints[..., :2])
-                yield People(seen.boxes, seen.scores, points, np.ascontiguousarray(seen.keypoints[..., 2]))
-
-
-def build(weights: Sequence[Path], device: str = "cpu") -> YoloPose:
-    """Return the detector ``yolo-pose``.
-
-    Args:
-        weights: One file of a pose network: published ``.pt`` or our safetensors.
-        device: "cpu", "cuda", "cuda:1", ...
-
-    Raises:
-        ValueError: Not the weights of such a network.
-    """
-    (path,) = weights
-    read = read_weights(path)
-    network = load(read, device)
-    if not network.has_keypoints:
-        raise ValueError(f"{path} is a {network.name}, which finds boxes only; yolo-pose needs a -pose network")
-    return YoloPose(network, {"detector": "yolo-pose", "version": version("ultralytics"),
-                              "weights": {path.name: read.sha256}})  # fmt: skip
-
-
 def load(weights: Weights, device: str = "cpu") -> Yolo:
     """Return the network of a file, fused and in inference mode.
 
@@ -186,7 +148,8 @@ def load(weights: Weights, device: str = "cpu") -> Yolo:
     network = (PoseModel if is_pose else DetectionModel)(
         {**plan, "scale": scale, "yaml_file": f"{name}.yaml"}, nc=_num_classes(weights, classes), verbose=False
     )
-    _load_strictly(network, weights, name)
+    require_fit(weights.tensors, network, weights.path, f"a {name} of ultralytics {version('ultralytics')}")
+    network.load_state_dict(weights.tensors, strict=True)
     network = network.eval().requires_grad_(False)
     return Yolo(network.fuse(verbose=False), name, device, _long_side(weights))
 
@@ -238,23 +201,6 @@ def _num_classes(weights: Weights, classes: Mapping[int, str]) -> int:
     if not isinstance(count, int) or not 1 <= count <= 1000:
         raise ValueError(f"{weights.path} says {count!r} classes; expected their names, 1 to 1000")
     return count
-
-
-def _load_strictly(network: nn.Module, weights: Weights, name: str) -> None:
-    expected = network.state_dict()
-    missing = [key for key in expected if key not in weights.tensors]
-    unknown = [key for key in weights.tensors if key not in expected]
-    wrong = [key for key, x in weights.tensors.items() if key in expected and x.shape != expected[key].shape]
-    if missing or unknown or wrong:
-        example = (missing or unknown or wrong)[0]
-        raise ValueError(
-            f"{weights.path} does not fit a {name} of ultralytics {version('ultralytics')}: {len(missing)} tensors "
-            f"missing, {len(unknown)} unknown, {len(wrong)} of another shape, such as {example}"
-        )
-    broken = [key for key, x in weights.tensors.items() if x.is_floating_point() and not torch.isfinite(x).all()]
-    if broken:
-        raise ValueError(f"{weights.path} has numbers that are not finite, such as in {broken[0]}; download it again")
-    network.load_state_dict(weights.tensors, strict=True)
 
 
 def import_ultralytics() -> None:

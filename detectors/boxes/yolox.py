@@ -1,4 +1,4 @@
-"""YOLOX-nano: boxes of people on a CPU without PyTorch or AGPL, run by OpenCV.
+"""YOLOX-nano: boxes of people on the CPU by OpenCV, without PyTorch and without AGPL code.
 
     picture    scaled to fit 416 x 416, at the top left, gray (114) elsewhere; BGR, 0 to 255
     answer     one row per cell of three grids (strides 8, 16, 32): center, size, is it a thing, 80 classes
@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 
 from checkpoints import sha256_of
-from detectors.boxes.load import MAX_PEOPLE
-from detectors.boxes.types import BoxDetections
+from detectors.boxes.types import MAX_PEOPLE, BoxDetections
 
 SIDE = 416  # of the network's picture [px]
 STRIDES = (8, 16, 32)

@@ -15,7 +15,7 @@ TINY = 1e-10  # heatmaps are clipped to this before the logarithm
 def averaged_with_mirrored(heatmaps: Tensor, of_mirrored: Tensor) -> Tensor:
     """Return the mean of heatmaps (B, 17, H, W) and those of the mirrored pictures.
 
-    Turned back and with left and right exchanged, the latter lie 3/4 of a heatmap pixel to the left (a network with
+    Turned back and with left and right swapped, the latter lie 3/4 of a heatmap pixel to the left (a network with
     stride 4 sees pixel x at W - 1 - x); as published they are shifted right by one pixel, column 0 keeping its value.
 
     Source: leoxiaobin/deep-high-resolution-net.pytorch, lib/core/function.py, SHIFT_HEATMAP.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from checkpoints.tensors import Weights
 from detectors.people import NUM_KEYPOINTS
+from detectors.strict_weights import require_fit
 
 BLOCKS = 4  # residual blocks per branch and module, and bottlenecks of the stem
 MODULES = {2: 1, 3: 4, 4: 3}  # modules per stage; stage s has s branches
@@ -173,7 +174,7 @@ def from_weights(weights: Weights) -> tuple[HRNet, tuple[int, int]]:
     width = _width_of(tensors, weights)
     with torch.device("meta"):  # nothing is initialized that the file replaces
         network = HRNet(width)
-    _require_same_keys(tensors, network, weights)
+    require_fit(tensors, network, weights.path, f"an HRNet of width {width}")
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval().requires_grad_(False), _input_size(weights)
 
@@ -200,21 +201,6 @@ def _width_of(tensors: Mapping[str, Tensor], weights: Weights) -> int:
     if not 8 <= width <= MAX_WIDTH:
         raise ValueError(f"{weights.path} claims an HRNet of width {width}; expected 8 to {MAX_WIDTH}")
     return width
-
-
-def _require_same_keys(tensors: Mapping[str, Tensor], network: HRNet, weights: Weights) -> None:
-    """Raise one readable ValueError instead of PyTorch's list of a thousand keys."""
-    expected = network.state_dict()
-    missing = [key for key in expected if key not in tensors and not key.endswith("num_batches_tracked")]
-    unexpected = [key for key in tensors if key not in expected]
-    wrong = [key for key, x in tensors.items() if key in expected and x.shape != expected[key].shape]
-    problems = [f"{len(keys)} {what} (such as {keys[0]})" for what, keys in
-                (("missing", missing), ("unknown", unexpected), ("of another shape", wrong)) if keys]  # fmt: skip
-    if problems:
-        raise ValueError(f"{weights.path} holds no HRNet of width {network.width}: tensors {', '.join(problems)}")
-    broken = [key for key, x in tensors.items() if x.is_floating_point() and not torch.isfinite(x).all()]
-    if broken:
-        raise ValueError(f"{weights.path} has numbers that are not finite, such as in {broken[0]}; download it again")
 
 
 def _input_size(weights: Weights) -> tuple[int, int]:

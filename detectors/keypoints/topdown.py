@@ -19,7 +19,6 @@ from detectors.keypoints.hrnet import STRIDE
 
 PADDING = 1.25  # of the box, so that context is seen
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
-ABSENT_SCORE = 0.25  # mean over a person's joints, in a box that was only supposed: nobody is there
 PEOPLE_PER_BATCH = 8  # the flip test doubles it; 16 pictures of 384x288 take about 2 GB in HRNet-W48
 
 

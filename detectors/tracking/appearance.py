@@ -1,4 +1,4 @@
-"""What people wear, as a short row of numbers per sighting: enough to tell who came out from behind whom."""
+"""Appearance of people: a color descriptor per detection, to tell people apart after an occlusion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLOR_REACH = 40.0  # a and b of CIELAB beyond this fill the outermost bins; clo
 NUM_COLORS = 2 * (LIGHT_BINS + 2 * COLOR_BINS)
 
 
-def clothes(frame: np.ndarray, people: People) -> np.ndarray:
+def appearance_of(frame: np.ndarray, people: People) -> np.ndarray:
     """Return (N, 42) float32: what the trunk and the thighs of everybody in ``frame`` look like; NaN where unseen.
 
     Square roots of histograms of L, a and b (CIELAB), so that ``difference`` is a Hellinger distance. 0.4 ms a person.
@@ -33,19 +33,19 @@ def clothes(frame: np.ndarray, people: People) -> np.ndarray:
     return rows.reshape(len(people), NUM_COLORS)
 
 
-def unseen(count: int) -> np.ndarray:
+def unknown_appearance(count: int) -> np.ndarray:
     """Return (count, 42) float32 for people of whom no picture is known."""
     return np.full((count, NUM_COLORS), np.nan, np.float32)
 
 
 def difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Return how differently two people (42,) are dressed, 0 to 1; NaN if no part of them was seen of both."""
+    """Return how differently two people (42,) look, 0 to 1; NaN if no part of them was seen of both."""
     parts = (first - second).reshape(2, -1)
     seen = np.isfinite(parts).all(axis=1)
     return float(np.sqrt((parts[seen] ** 2).sum() / (2 * 3 * seen.sum()))) if seen.any() else float("nan")
 
 
-def usual(rows: np.ndarray) -> np.ndarray:
+def mean_appearance(rows: np.ndarray) -> np.ndarray:
     """Return (42,) float32, the mean of sightings (K, 42) of one person; NaN where a part was never seen."""
     seen = np.isfinite(rows)
     total = np.where(seen, rows, 0).sum(axis=0)

@@ -1,4 +1,4 @@
-"""``People`` of one shot -> tracklets: sightings that follow each other so closely that they are one person.
+"""Frame-by-frame association: ``People`` of one shot -> tracklets, unbroken sequences of detections of one person.
 
 Frame by frame, the first half of tracking; ``detectors.tracking.tracklet_linking`` joins tracklets over what is
 hidden or missed. A detection goes to the tracklet whose predicted pose and box it resembles most, all pairs of a
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from detectors.matching import NEVER, box_iou, match_hungarian
-from detectors.people import People
+from detectors.people import NUM_KEYPOINTS, People
 from detectors.pose_geometry import MIRRORED, body_center, body_size, motion_strain, oks
 from detectors.tracking.appearance import difference
 
@@ -28,8 +28,8 @@ MIN_SIMILARITY = 0.5  # among others, also those who vanished there up to LOST_S
 LOST_S = 1.0  # ... whatever a body can (``motion_strain``)
 UNSURE_SIMILARITY = 0.5  # for unsure detections
 AMBIGUOUS = 0.1  # two ways to pair people whose similarities differ by less are as good
-OTHER_CLOTHES = 0.5  # ``difference`` of two sightings that are certainly two people
-CROWDED_IOU = 0.15  # a box that overlaps another by this may show the other's clothes
+OTHER_APPEARANCE = 0.5  # ``difference`` of two sightings that are certainly two people
+CROWDED_IOU = 0.15  # a box that overlaps another by this may show the other's appearance
 
 
 @dataclass(slots=True, eq=False)
@@ -41,7 +41,7 @@ class Tracklet:
         keypoints: (17, 2) px each.
         scores: (17,) each.
         boxes: (4,) px each.
-        clothes: (42,) each, NaN where unseen or where somebody else may be in the box.
+        appearance: (42,) each, NaN where unseen or where somebody else may be in the box.
         is_sure: Whether any sighting was.
     """
 
@@ -49,7 +49,7 @@ class Tracklet:
     keypoints: list[np.ndarray] = field(default_factory=list)
     scores: list[np.ndarray] = field(default_factory=list)
     boxes: list[np.ndarray] = field(default_factory=list)
-    clothes: list[np.ndarray] = field(default_factory=list)
+    appearance: list[np.ndarray] = field(default_factory=list)
     is_sure: bool = False
 
     def drift(self, fps: float) -> np.ndarray | None:
@@ -68,21 +68,19 @@ class Sightings:
     """Everybody in one frame, one detection per person; arrays as in ``People``."""
 
     people: People
-    clothes: np.ndarray  # (N, 42), NaN where crowded
+    appearance: np.ndarray  # (N, 42), NaN where crowded
     is_sure: np.ndarray  # (N,)
 
 
-def suppress_duplicates(people: People, clothes: np.ndarray) -> Sightings:
+def suppress_duplicates(people: People, appearance: np.ndarray) -> Sightings:
     """Return the people of a frame without second detections of the same body; the surer one stays.
 
     Args:
         people: N detections.
-        clothes: (N, 42) float32, see ``detectors.tracking.appearance``.
+        appearance: (N, 42) float32, see ``detectors.tracking.appearance``.
     """
     order = np.argsort(-people.box_scores, kind="stable")
-    alike = (
-        oks(people.keypoints, people.keypoints, people.scores, people.scores) if len(people) > 1 else np.ones((1, 1))
-    )
+    alike = oks(people.keypoints, people.keypoints, people.scores, people.scores)
     kept: list[int] = []
     for index in order:
         if all(max(alike[index, other], alike[other, index]) < DUPLICATE_OKS for other in kept):
@@ -93,7 +91,7 @@ def suppress_duplicates(people: People, clothes: np.ndarray) -> Sightings:
     is_crowded = (overlap > CROWDED_IOU).any(axis=1)
     # A one-person detector's score tells how much of the body shows, no choice between people depends on it.
     is_sure = (chosen.box_scores >= SURE_SCORE) | (len(chosen) == 1)
-    return Sightings(chosen, np.where(is_crowded[:, None], np.nan, clothes[rows]).astype(np.float32), is_sure)
+    return Sightings(chosen, np.where(is_crowded[:, None], np.nan, appearance[rows]).astype(np.float32), is_sure)
 
 
 def tracklets(sightings: list[Sightings], first_frame: int, fps: float) -> list[Tracklet]:
@@ -119,7 +117,7 @@ def tracklets(sightings: list[Sightings], first_frame: int, fps: float) -> list[
             tracklet.keypoints.append(seen.people.keypoints[index])
             tracklet.scores.append(seen.people.scores[index])
             tracklet.boxes.append(seen.people.boxes[index])
-            tracklet.clothes.append(seen.clothes[index])
+            tracklet.appearance.append(seen.appearance[index])
             tracklet.is_sure |= bool(seen.is_sure[index])
     return everyone
 
@@ -180,14 +178,9 @@ def _similarity(active: list[Tracklet], seen: Sightings, frame: int, fps: float)
     pace = np.array([START_SLACK if drift is None else SPEED_SLACK for drift in drifts])
     slack = RESTING_SLACK + pace * elapsed / fps
     likeness = np.maximum(
-        *(
-            oks(last + ahead[:, None], poses, scores, weights, slack)
-            for poses, weights in (
-                (seen.people.keypoints, seen.people.scores),
-                (seen.people.keypoints[:, MIRRORED], seen.people.scores[:, MIRRORED]),
-            )
-        )
-    )
+        *(oks(last + ahead[:, None], seen.people.keypoints[:, order], scores, seen.people.scores[:, order], slack)
+          for order in (np.arange(NUM_KEYPOINTS), MIRRORED))
+    )  # fmt: skip
     similarity = OKS_WEIGHT * likeness + (1 - OKS_WEIGHT) * box_iou(boxes, seen.people.boxes)
     strain = np.full(similarity.shape, np.inf)
     for m, tracklet in enumerate(active):
@@ -195,7 +188,7 @@ def _similarity(active: list[Tracklet], seen: Sightings, frame: int, fps: float)
         for n, pose in enumerate(seen.people.keypoints):
             move = np.abs(body_center(pose) - body_center(last[m]))
             if min(move.max(), np.abs(move - ahead[m]).max()) <= reach and not (
-                difference(tracklet.clothes[-1], seen.clothes[n]) > OTHER_CLOTHES
+                difference(tracklet.appearance[-1], seen.appearance[n]) > OTHER_APPEARANCE
             ):
                 strain[m, n] = motion_strain(last[m], pose, int(elapsed[m]), drifts[m])
     return similarity, strain

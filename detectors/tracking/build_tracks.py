@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from detectors.people import NUM_KEYPOINTS, People, Track
-from detectors.tracking.appearance import unseen
+from detectors.tracking.appearance import unknown_appearance
 from detectors.tracking.association import Tracklet, suppress_duplicates, tracklets
-from detectors.tracking.keypoint_repair import UNSEEN_SCORE, repair, runs
+from detectors.tracking.keypoint_repair import UNSEEN_SCORE, repair
+from detectors.tracking.segments import contiguous_segments
 from detectors.tracking.tracklet_linking import link
 
 
@@ -25,20 +26,20 @@ def build_tracks(
     min_track_frames: int,
     fps: float = 25.0,
     cuts: Sequence[int] = (),
-    clothes: list[np.ndarray] | None = None,
+    appearance: list[np.ndarray] | None = None,
     picture: tuple[int, int] | None = None,
 ) -> list[Track]:
     """Return one track per person, ids 0, 1, 2, ... in order of appearance; [] if nobody was seen.
 
-    Identity: a person continues where a body can have moved to, over occlusions where motion and clothes lead
+    Identity: a person continues where a body can have moved to, over occlusions where motion and appearance lead
     (``detectors.tracking.association``, ``detectors.tracking.tracklet_linking``); a jump that no body can make, such
     as a cut to somebody else, starts a new track. After a longer absence whoever appears continues the track if the
-    clip had one person so far (they left and came back) and is a new person otherwise, unless place, size and clothes
-    agree.
+    clip had one person so far (they left and came back) and is a new person otherwise, unless place, size
+    and appearance agree.
 
     Whoever has no joint that was seen in any frame (``detectors.tracking.keypoint_repair.UNSEEN_SCORE``) is nobody.
 
-    Repair (``detectors.tracking.keypoint_repair``): sides exchanged for less than half of the track, outliers, unseen
+    Repair (``detectors.tracking.keypoint_repair``): sides swapped for less than half of the track, outliers, unseen
     joints.
 
     Args:
@@ -48,13 +49,13 @@ def build_tracks(
         min_track_frames: People seen in fewer frames than this are dropped.
         fps: Frames per second.
         cuts: Frames that begin a new shot; nobody is followed across.
-        clothes: What everybody wears (``detectors.tracking.appearance``), one (N, 42) array per frame; None if not
-            known.
+        appearance: What everybody looks like (``detectors.tracking.appearance``), one (N, 42) array per frame;
+            None if not known.
         picture: Width and height [px]; unsure joints outside of it are guesses. None if not known.
 
     Raises:
-        ValueError: ``max_gap_frames`` is negative, ``min_track_frames`` below 1, ``fps`` not positive, or ``clothes``
-            are not those of ``people``.
+        ValueError: ``max_gap_frames`` is negative, ``min_track_frames`` below 1, ``fps`` not positive, or
+            ``appearance`` are not those of ``people``.
     """
     if max_gap_frames < 0:
         raise ValueError(f"max_gap_frames must be 0 or more, got {max_gap_frames}")
@@ -62,10 +63,10 @@ def build_tracks(
         raise ValueError(f"min_track_frames must be 1 or more, got {min_track_frames}")
     if not fps > 0:
         raise ValueError(f"fps must be positive, got {fps}")
-    clothes = [unseen(len(present)) for present in people] if clothes is None else clothes
-    if [len(rows) for rows in clothes] != [len(present) for present in people]:
-        raise ValueError("clothes must have one row per person in every frame of people")
-    sightings = [suppress_duplicates(present, rows) for present, rows in zip(people, clothes, strict=True)]
+    appearance = [unknown_appearance(len(present)) for present in people] if appearance is None else appearance
+    if [len(rows) for rows in appearance] != [len(present) for present in people]:
+        raise ValueError("appearance must have one row per person in every frame of people")
+    sightings = [suppress_duplicates(present, rows) for present, rows in zip(people, appearance, strict=True)]
     bounds = sorted({0, *(cut for cut in cuts if 0 < cut < len(people)), len(people)})
     everyone: list[Tracklet] = []
     for start, stop in itertools.pairwise(bounds):
@@ -91,7 +92,7 @@ def _to_track(
     keypoints[rows], scores[rows], observed[rows] = np.stack(person.keypoints), np.stack(person.scores), True
     keypoints, scores, repaired, swapped = repair(keypoints, scores, observed, fps, picture)
     valid = observed.copy()
-    for start, stop in runs(~observed):
+    for start, stop in contiguous_segments(~observed):
         valid[start:stop] = stop - start <= max_gap_frames
     frames = np.arange(first, first + num_frames, dtype=np.int64)
     return Track(person_id, frames, keypoints, scores, observed, valid, repaired, swapped)

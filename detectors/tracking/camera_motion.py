@@ -1,4 +1,4 @@
-"""``CameraMotion``: whether the camera moves, by corners of the background in small gray pictures."""
+"""Camera motion: whether the camera moves, from corners of the background tracked by optical flow."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CameraMotion:
         self._since = np.eye(3)  # from the shot's first picture to that with the corners
 
     @property
-    def moves(self) -> bool | None:
+    def is_moving(self) -> bool | None:
         """Whether the camera moved; None if too little background was found to tell."""
         if len(self.shifts) < max(1, LEAST_LOOKS_SHARE * self._num_looks):
             return None

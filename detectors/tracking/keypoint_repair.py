@@ -1,6 +1,6 @@
-"""Repair of one person's keypoints in time: exchanged sides, outliers, joints that were not seen.
+"""Repair of one person's keypoints in time: swapped sides, outliers, joints that were not seen.
 
-Sides are decided over the whole track (``detectors.tracking.side_swaps``); the rest only inside observed stretches
+Sides are decided over the whole track (``detectors.tracking.side_swaps``); the rest only inside observed segments
 and only where the frames around leave no doubt: fast true motion must pass. Every changed joint is flagged. Lengths
 are in body sizes (``detectors.pose_geometry.body_size``, about 1.6 m of an adult).
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from detectors.people import NUM_KEYPOINTS
 from detectors.pose_geometry import BODY
+from detectors.tracking.segments import contiguous_segments
 from detectors.tracking.side_swaps import fix_left_right_swaps
 
 # Of a joint to and fro [body sizes/s²], 300 m/s². On mocap of kicks, punches, kata, dance and breakdance in three
@@ -36,7 +37,7 @@ def repair(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return repaired keypoints (T, 17, 2), their scores (T, 17), and which joints (T, 17) changed and changed sides.
 
-    Exchanged sides are exchanged back, scores with them. Outliers are interpolated and score 0. Unseen joints between
+    Swapped sides are swapped back, scores with them. Outliers are interpolated and score 0. Unseen joints between
     confident ones are interpolated and keep their score. Unobserved frames are interpolated (scores 0) and not flagged:
     ``observed`` tells. Joints that changed sides are among those that changed.
 
@@ -92,7 +93,7 @@ def unseen(
     confident = (scores >= CONFIDENT_SCORE) & ~is_guess
     found = np.zeros(scores.shape, np.bool_)
     for joint in range(NUM_KEYPOINTS):
-        for start, stop in runs(is_guess[:, joint]):
+        for start, stop in contiguous_segments(is_guess[:, joint]):
             if start > 0 and stop < len(scores) and stop - start <= max(1, round(UNSEEN_S * fps)):
                 found[start:stop, joint] = confident[start - 1, joint] and confident[stop, joint]
     return found
@@ -107,9 +108,3 @@ def interpolated(keypoints: np.ndarray, missing: np.ndarray) -> np.ndarray:
         for axis in range(2):
             filled[gone, joint, axis] = np.interp(time[gone], time[~gone], keypoints[~gone, joint, axis])
     return filled
-
-
-def runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Return (start, stop) of every run of True in (T,) flags."""
-    edges = np.flatnonzero(np.diff(np.r_[False, flags, False].astype(np.int8)))
-    return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

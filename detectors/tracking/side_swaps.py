@@ -1,14 +1,14 @@
-"""Left and right over a whole track: sides that the detector exchanged, for one frame or for seconds, are found.
+"""Left/right swaps over a whole track: finds sides that the detector swapped, for one frame or for seconds.
 
-What is compared are the vectors from the right to the left joint of every pair: an exchange negates them and changes
-nothing else. Through the frames of a track leads one path of "exchanged" and "not" on which these vectors move least
+What is compared are the vectors from the right to the left joint of every pair: a swap negates them and changes
+nothing else. Through the frames of a track leads one path of "swapped" and "not" on which these vectors move least
 suddenly (Viterbi). Their speed counts: legs that pass each other and shoulders of somebody who turns round go on
-through zero, where an exchange would let them bounce. Frames that fit neither way, mostly those in which both limbs
+through zero, where a swap would let them bounce. Frames that fit neither way, mostly those in which both limbs
 are put into one place, may be left out at a price.
 
-Which state is the right one geometry cannot tell: a body with all sides exchanged is, from afar, the same body seen
+Which state is the right one geometry cannot tell: a body with all sides swapped is, from afar, the same body seen
 from the other side, with knees that bend forwards and the nose where it was. It is the state with most frames, unless
-ears that were not exchanged with the shoulders contradict.
+ears that were not swapped with the shoulders contradict.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import numpy as np
 
 from detectors.people import NUM_KEYPOINTS
 from detectors.pose_geometry import BODY
+from detectors.tracking.segments import contiguous_segments
 
 LEFT = np.arange(1, NUM_KEYPOINTS, 2)  # pairs: eyes, ears, shoulders, elbows, wrists, hips, knees, ankles
 RIGHT = LEFT + 1
 EARS, SHOULDERS, HIPS = 1, 2, 5
-# What detectors exchange: everything with the face or without, then arms, then legs, with shoulders or hips or without.
+# What detectors swap: everything with the face or without, then arms, then legs, with shoulders or hips or without.
 CHAINS = (([0, 1], [2, 3, 4, 5, 6, 7]), ([2], [3, 4]), ([5], [6, 7]))
-STATES = np.array([(1, 1), (-1, -1), (1, -1)])  # signs of a chain's two parts: as they are, both exchanged, the second
+STATES = np.array([(1, 1), (-1, -1), (1, -1)])  # signs of a chain's two parts: as they are, both swapped, the second
 # Whether (state, state) differ in a part: (3, 3, 2) int, an index.
 DIFFERS = (STATES[:, None] * STATES < 0).astype(np.int64)
 
@@ -40,20 +41,20 @@ MAX_SURPRISE = 100.0  # squared, in units of the above: one joint that jumps tel
 MIN_WEIGHT_SCORE = 0.1  # pairs count by the root of their lower score, at least this one
 
 # Prices, in units of log likelihood.
-SWITCH = 5.0  # of entering or leaving an exchange
+SWITCH = 5.0  # of entering or leaving a swap
 SPLIT = 8.0  # of a change in a chain's first part alone, say the hips without the legs, on top
-EXCHANGED = 0.08  # per frame, of being exchanged: the state with most frames is the right one
+SWAPPED = 0.08  # per frame, of being swapped: the state with most frames is the right one
 EARS_DIFFER = 0.24  # per frame, of ears in another order than the shoulders, times two; both must be apart by WIDE
 TRUNK_TWISTS = 0.018  # per frame, of hips in another order than the shoulders, times two; both must be apart by NARROW
 WIDE, NARROW = 0.05, 0.02  # body sizes
 SEEN_SCORE = 0.3
-HELD, HELD_S = 15.0, 0.25  # how clearly [log likelihood], over how long [s], a frame of an exchange must follow
+HELD, HELD_S = 15.0, 0.25  # how clearly [log likelihood], over how long [s], a frame of a swap must follow
 SKIP = 5.0  # of a frame left out, per pair
 SKIP_S = (0.0, 0.067, 0.167)  # from the last frame to the next; to leave out more would turn walkers round
 
 
 def fix_left_right_swaps(keypoints: np.ndarray, scores: np.ndarray, observed: np.ndarray, fps: float) -> np.ndarray:
-    """Return (T, 17) int64: the joint that each is to be taken from; itself but where sides were exchanged.
+    """Return (T, 17) int64: the joint that each is to be taken from; itself but where sides were swapped.
 
     Args:
         keypoints: (T, 17, 2) px; any numbers where not observed.
@@ -88,7 +89,7 @@ def _sizes(keypoints: np.ndarray, fps: float) -> np.ndarray:
 def find_swaps(
     pairs: np.ndarray, scores: np.ndarray, signs: np.ndarray, times: np.ndarray, chain: tuple[list[int], list[int]]
 ) -> np.ndarray:
-    """Return (n, 2) float64, 1 or -1: whether the two parts of ``chain`` are exchanged in each of n observed frames.
+    """Return (n, 2) float64, 1 or -1: whether the two parts of ``chain`` are swapped in each of n observed frames.
 
     Args:
         pairs: (n, 8, 2) float64, vectors from right to left joints [body sizes].
@@ -113,8 +114,8 @@ def _state_costs(
     pairs: np.ndarray, scores: np.ndarray, signs: np.ndarray, chain: tuple[list[int], list[int]]
 ) -> np.ndarray:
     """Return (n, 3) float64: what the states cost: the prior, and what contradicts in the picture."""
-    is_exchanged = (signs[:, None, [part[0] for part in chain]] * STATES < 0).any(axis=-1)
-    costs = EXCHANGED * is_exchanged
+    is_swapped = (signs[:, None, [part[0] for part in chain]] * STATES < 0).any(axis=-1)
+    costs = SWAPPED * is_swapped
     is_whole = SHOULDERS in chain[1]
     across = pairs[:, [EARS, SHOULDERS] if is_whole else [SHOULDERS, HIPS], 0]  # (n, 2)
     agree = np.sign(across.prod(axis=1)) * (np.abs(across).min(axis=1) > (WIDE if is_whole else NARROW))
@@ -135,7 +136,7 @@ def _links(pairs: np.ndarray, scores: np.ndarray, times: np.ndarray, lags: np.nd
     """Return (n, L, L + 1, 2, 2) float32: the cost of each frame's vectors after two frames before.
 
     Axes: frame; lag of the frame before; lag from there to the one before that, the last for none; whether that one,
-    and whether the frame before, differs from this frame in being exchanged.
+    and whether the frame before, differs from this frame in being swapped.
     """
     count, num_lags = len(pairs), len(lags)
     vectors = pairs.astype(np.float32)
@@ -212,10 +213,10 @@ def _step_costs(links: list[np.ndarray], lags: np.ndarray, skip: float) -> np.nd
 
 
 def _certain(found: np.ndarray, pairs: np.ndarray, times: np.ndarray, chain: tuple[list[int], list[int]]) -> np.ndarray:
-    """Return ``found`` (n, 2) without exchanges in whose midst the sides may have changed unseen.
+    """Return ``found`` (n, 2) without swaps in whose midst the sides may have changed unseen.
 
-    Where a detector puts both sides into one place for a moment, it often exchanges them, and a path that misses this
-    is wrong until the next exchange. Every frame of an exchange must be held to the one before by two frames, at most
+    Where a detector puts both sides into one place for a moment, it often swaps them, and a path that misses this
+    is wrong until the next swap. Every frame of a swap must be held to the one before by two frames, at most
     ``HELD_S`` apart, that are clearly alike.
     """
     body = chain[1]
@@ -232,9 +233,7 @@ def _certain(found: np.ndarray, pairs: np.ndarray, times: np.ndarray, chain: tup
         for inside in range(lag):
             held[lag - inside : len(held) - inside] = np.maximum(held[lag - inside : len(held) - inside], evidence)
     certain = found.copy()
-    is_swapped = (found < 0).any(axis=1)
-    edges = np.flatnonzero(np.diff(np.r_[False, is_swapped, False].astype(np.int8)))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+    for start, stop in contiguous_segments((found < 0).any(axis=1)):
         if (held[start + 1 : stop] < HELD).any():
             certain[start:stop] = 1
     return certain

@@ -1,13 +1,13 @@
-"""Tracklets of one shot -> people: joins what occlusion, misses and absence took apart. Knows the whole shot.
+"""Tracklet linking: joins the tracklets of one shot over occlusions, missed detections and absences.
 
 Working offline is the advantage over a tracker that decides frame by frame: both sides of a gap are known, with the
 motion before and after it, and all ends and beginnings are paired at once (Hungarian assignment). Two tracklets are
 one person only if that is safe; otherwise there are two ids, as a merged person is worse than a split one:
 
-1. ``_across_gaps``: up to ``LINK_S``, where the motion before leads and the motion after comes from, in like clothes.
+1. ``_across_gaps``: up to ``LINK_S``, where the motion before and after meets, alike in appearance.
 2. ``_alone``: with nobody else around, wherever a body can have moved to; and the only person so far who comes back
-   after a longer absence, unless dressed differently.
-3. ``_returning``: among several people, back where they vanished, in the same clothes, and nobody else is dressed so.
+   after a longer absence, unless they look different.
+3. ``_returning``: among several people, back where they vanished, looking the same, and nobody else does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from detectors.matching import NEVER, match_hungarian
 from detectors.pose_geometry import BODY, body_center, body_size, is_possible_motion
-from detectors.tracking.appearance import difference, usual
+from detectors.tracking.appearance import difference, mean_appearance
 from detectors.tracking.association import Tracklet
 
 LINK_S = 1.5  # longest gap that is crossed by motion
@@ -27,20 +27,20 @@ MOTION_S = 0.4  # motion at a tracklet's end is measured over this time ...
 MOTION_SIGHTINGS = 4  # ... and at least so many sightings, else it is unknown ...
 BRIEF_LINK_S = 0.3  # ... and no longer gap than this is crossed: few sightings may be a false alarm
 TAU_S = 1.0  # a motion dies away in this time: who is hidden for long may have stopped
-# Standard deviations: place [body sizes] of a meeting predicted from both sides, log size, clothes (``difference``);
+# Standard deviations: place [body sizes] of a meeting predicted from both sides, log size, appearance (``difference``);
 # the second number is the growth per second of gap. Clothes: 95 % of sightings of one person differ by less than 0.3.
 PLACE, PLACE_GROWTH = 0.12, 0.35
 UNKNOWN_MOTION = 0.8  # added to PLACE_GROWTH for a side without a known motion [body sizes per second]
 RESIZE, RESIZE_GROWTH = 0.15, 0.15
-CLOTHES = 0.15
+APPEARANCE = 0.15
 MAX_COST = 12.0  # sum of squared standard deviations, and what the uncertainty of a long gap costs
 MAX_PLACE = 1.2  # no meeting farther apart than this, whatever the uncertainty [body sizes]
 # Means over tracklets of one person differed by 0.03 to 0.26 on real clips, those of two people by 0.13 to 0.65.
-OTHER_CLOTHES = 0.45  # means that differ by this belong to two people
-LIKE_CLOTHES = 0.35  # the only person so far comes back dressed like this
-SAME_CLOTHES = 0.25  # ... below this they may be one: needed for a return among several people ...
-CLOTHES_MARGIN = 0.1  # ... where everybody else must differ by this much more
-MIN_DRESSED = 5  # sightings with clothes that make a mean
+OTHER_APPEARANCE = 0.45  # means that differ by this belong to two people
+SIMILAR_APPEARANCE = 0.35  # the only person so far comes back looking like this
+SAME_APPEARANCE = 0.25  # ... below this they may be one: needed for a return among several people ...
+APPEARANCE_MARGIN = 0.1  # ... where everybody else must differ by this much more
+MIN_APPEARANCE_SIGHTINGS = 5  # sightings with appearance that make a mean
 RETURN_PLACE = 1.0  # a person returns this near to where they vanished [body sizes] ...
 RETURN_RESIZE = 0.4  # ... at about this log size
 TWIN_SHARE, TWIN_DISTANCE = 0.5, 0.08  # joints this near [body sizes] to those of another for this share of frames
@@ -72,15 +72,15 @@ def link(tracklets: list[Tracklet], fps: float, max_gap_frames: int, min_track_f
 
 
 def _across_gaps(people: list[Tracklet], fps: float) -> list[Tracklet]:
-    """Return ``people`` with all pairs joined that motion and clothes allow, the cheapest way for all together."""
+    """Return ``people`` with all pairs joined that motion and appearance allow, the cheapest way for all together."""
     while True:
-        ends, starts = [_end(person, fps) for person in people], [_start(person, fps) for person in people]
-        worn = [_clothes(person) for person in people]
+        ends, starts = ([_end(person, fps, is_last) for person in people] for is_last in (True, False))
+        looks = [_appearance(person) for person in people]
         first = np.array([start.frame for start in starts])
         cost = np.full((len(people), len(people)), NEVER)
         for i, end in enumerate(ends):
             for j in np.flatnonzero((first > end.frame) & (first <= end.frame + LINK_S * fps)):
-                cost[i, j] = _gap_cost(end, starts[j], fps, difference(worn[i], worn[j]))
+                cost[i, j] = _gap_cost(end, starts[j], fps, difference(looks[i], looks[j]))
         # A pair that costs MAX_COST is as good as none: the cap makes "nobody" one of the choices.
         chosen = {i: j for i, j in match_hungarian(np.minimum(cost, MAX_COST)) if cost[i, j] < MAX_COST}
         if not chosen:
@@ -88,7 +88,7 @@ def _across_gaps(people: list[Tracklet], fps: float) -> list[Tracklet]:
         people = _chained(people, chosen)
 
 
-def _gap_cost(end: _Side, start: _Side, fps: float, dressed: float) -> float:
+def _gap_cost(end: _Side, start: _Side, fps: float, unlike: float) -> float:
     """Return -2 log likelihood, up to a constant, that one person crosses from ``end`` to ``start``."""
     gap_s = (start.frame - end.frame) / fps
     size = min(end.size, start.size)
@@ -100,23 +100,18 @@ def _gap_cost(end: _Side, start: _Side, fps: float, dressed: float) -> float:
         carried = motion * fps * TAU_S * (1 - math.exp(-gap_s / TAU_S))
         miss += 0.5 * float(np.linalg.norm(start.center - end.center - carried)) / size
     is_brief = end.motion is None or start.motion is None
-    if gap_s > (BRIEF_LINK_S if is_brief else LINK_S) or miss > MAX_PLACE or dressed > OTHER_CLOTHES:
+    if gap_s > (BRIEF_LINK_S if is_brief else LINK_S) or miss > MAX_PLACE or unlike > OTHER_APPEARANCE:
         return NEVER
     resize = math.log(start.size / end.size) / (RESIZE + RESIZE_GROWTH * gap_s)
-    worn = 0.0 if math.isnan(dressed) else dressed / CLOTHES
-    return (miss / spread) ** 2 + 4 * math.log(spread / PLACE) + resize**2 + worn**2
+    looks = 0.0 if math.isnan(unlike) else unlike / APPEARANCE
+    return (miss / spread) ** 2 + 4 * math.log(spread / PLACE) + resize**2 + looks**2
 
 
-def _end(person: Tracklet, fps: float) -> _Side:
-    """Return the last moment of ``person``."""
-    recent = [i for i, frame in enumerate(person.frames) if person.frames[-1] - frame <= MOTION_S * fps]
-    return _side(person, recent, person.frames[-1])
-
-
-def _start(person: Tracklet, fps: float) -> _Side:
-    """Return the first moment of ``person``."""
-    early = [i for i, frame in enumerate(person.frames) if frame - person.frames[0] <= MOTION_S * fps]
-    return _side(person, early, person.frames[0])
+def _end(person: Tracklet, fps: float, is_last: bool = True) -> _Side:
+    """Return the last moment of ``person``, or the first one."""
+    moment = person.frames[-1 if is_last else 0]
+    near = [i for i, frame in enumerate(person.frames) if abs(moment - frame) <= MOTION_S * fps]
+    return _side(person, near, moment)
 
 
 def _side(person: Tracklet, sightings: list[int], frame: int) -> _Side:
@@ -165,13 +160,15 @@ def _alone(people: list[Tracklet], max_gap_frames: int, min_track_frames: int) -
         rest = people[number + 1 :]
         real = [i for i, other in enumerate(done) if len(other.frames) >= min_track_frames]
         match: int | None = None
-        limit = OTHER_CLOTHES
+        limit = OTHER_APPEARANCE
         if len(real) == 1 and person.frames[0] - done[real[0]].frames[-1] > max_gap_frames + 1:
-            match, limit = real[0], LIKE_CLOTHES
+            match, limit = real[0], SIMILAR_APPEARANCE
         else:
             goes_on = (i for i in range(len(done)) if _goes_on(done[i], person, [*done, *rest], max_gap_frames))
             match = next(goes_on, None)
-        if match is not None and not difference(_clothes(done[match]), _clothes(person)) > limit:  # NaN is no objection
+        if (
+            match is not None and not difference(_appearance(done[match]), _appearance(person)) > limit
+        ):  # NaN is no objection
             done[match] = _joined([done[match], person])
         else:
             done.append(person)
@@ -189,7 +186,7 @@ def _goes_on(before: Tracklet, after: Tracklet, others: list[Tracklet], max_gap_
 
 
 def _returning(people: list[Tracklet]) -> list[Tracklet]:
-    """Return ``people`` with those joined who come back where they vanished, dressed as nobody else is."""
+    """Return ``people`` with those joined who come back where they vanished, looking like nobody else."""
     done: list[Tracklet] = []
     for number, person in enumerate(people):
         others = [*done, *people[number + 1 :]]
@@ -202,24 +199,28 @@ def _returning(people: list[Tracklet]) -> list[Tracklet]:
 
 
 def _comes_back(before: Tracklet, after: Tracklet, others: list[Tracklet]) -> bool:
-    """Return whether ``after`` is ``before`` for sure: place, size and clothes agree, and nobody else is dressed so."""
+    """Return whether ``after`` is surely ``before``: place, size, appearance agree, and nobody else looks like it."""
     if before.frames[-1] >= after.frames[0]:
         return False
     size = body_size(before.keypoints[-1])
     resize = abs(math.log(body_size(after.keypoints[0]) / size))
     move = float(np.linalg.norm(body_center(after.keypoints[0]) - body_center(before.keypoints[-1]))) / size
-    worn = _clothes(after)
-    dressed = difference(_clothes(before), worn)
-    if not (move <= RETURN_PLACE and resize <= RETURN_RESIZE and dressed <= SAME_CLOTHES):  # NaN agrees with nothing
+    own = _appearance(after)
+    unlike = difference(_appearance(before), own)
+    if not (move <= RETURN_PLACE and resize <= RETURN_RESIZE and unlike <= SAME_APPEARANCE):  # NaN agrees with nothing
         return False
-    return not any(difference(_clothes(p), worn) < dressed + CLOTHES_MARGIN for p in others if p is not before)
+    return not any(difference(_appearance(p), own) < unlike + APPEARANCE_MARGIN for p in others if p is not before)
 
 
-def _clothes(person: Tracklet) -> np.ndarray:
-    """Return what ``person`` usually wears (42,), NaN if it was hardly seen."""
-    rows = np.stack(person.clothes)
+def _appearance(person: Tracklet) -> np.ndarray:
+    """Return what ``person`` looks like on average (42,), NaN if hardly seen."""
+    rows = np.stack(person.appearance)
     rows = rows[np.isfinite(rows).any(axis=1)]
-    return usual(rows) if len(rows) >= MIN_DRESSED else np.full(len(person.clothes[0]), np.nan, np.float32)
+    return (
+        mean_appearance(rows)
+        if len(rows) >= MIN_APPEARANCE_SIGHTINGS
+        else np.full(len(person.appearance[0]), np.nan, np.float32)
+    )
 
 
 def _chained(people: list[Tracklet], next_of: dict[int, int]) -> list[Tracklet]:
@@ -241,6 +242,6 @@ def _joined(parts: list[Tracklet]) -> Tracklet:
         {frame: (p, i) for p, part in reversed(list(enumerate(parts))) for i, frame in enumerate(part.frames)}.items()
     )
     whole = Tracklet(frames=[frame for frame, _ in order], is_sure=any(part.is_sure for part in parts))
-    for name in ("keypoints", "scores", "boxes", "clothes"):
+    for name in ("keypoints", "scores", "boxes", "appearance"):
         getattr(whole, name).extend(getattr(parts[p], name)[i] for _, (p, i) in order)
     return whole

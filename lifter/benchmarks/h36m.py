@@ -47,7 +47,7 @@ CAMERA_SUFFIX = "_ca_01"  # of a source; what stands before it names the recordi
 DROPPED = ("s_09_act_05_subact_02", "s_09_act_10_subact_02", "s_09_act_13_subact_01")
 ERRORS = {
     "P1": "MPJPE, mm",
-    "P2": "P-MPJPE, mm",
+    "P2": "PA-MPJPE, mm",
     "N": "N-MPJPE, mm",
     "V": "MPJVE, mm per frame",
 }

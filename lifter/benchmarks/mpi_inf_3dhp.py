@@ -1,4 +1,4 @@
-"""MPI-INF-3DHP test set with exact 2D: reads the usual npz and scores a lifter with the measures of its test kit.
+"""MPI-INF-3DHP test set with ground-truth 2D: reads the usual npz, scores a lifter with the measures of its test kit.
 
 The file is ``data_test_3dhp.npz`` as P-STMO's conversion writes it (and MotionAGFormer and others read it). It is not
 here and cannot be: the data set is licensed for research. This module is written against the format that published
@@ -55,10 +55,10 @@ ERRORS = {
     "P1": "MPJPE, mm",
     "PCK": "PCK@150 mm, %",
     "AUC": "AUC, %",
-    "P1 scaled": "MPJPE, one scale, mm",
-    "PCK scaled": "PCK, one scale, %",
-    "AUC scaled": "AUC, one scale, %",
-    "P2": "P-MPJPE, mm",
+    "P1 scaled": "MPJPE (scale-aligned), mm",
+    "PCK scaled": "PCK (scale-aligned), %",
+    "AUC scaled": "AUC (scale-aligned), %",
+    "P2": "PA-MPJPE, mm",
 }
 
 

@@ -1,4 +1,4 @@
-"""Pickle files of plain numbers and texts, read without running code from them.
+"""Reader of pickle files that hold plain numbers and text; never runs code from them.
 
 Data sets are handed around as pickles (and as ``.npz`` files whose one array is a pickled dict), and a pickle may call
 any function it names. Here a pickle can name nothing but the constructors of the standard containers and of NumPy

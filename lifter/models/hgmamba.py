@@ -14,7 +14,6 @@ Symbols: B windows, T frames, J = 17 joints, d width.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,11 +23,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.layers.bimamba import BiMamba
+from lifter.models.layers.block_stack import BlockStack
 from lifter.models.layers.graph_mixers import FrameGraph, GraphMixer, joint_adjacency, over_joints
-from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints
+from lifter.models.layers.inputs import NUM_JOINTS
 from lifter.models.layers.residual import Fusion, ScaledResidual, rising
 
-REPRESENTATION = 512  # width before the last layer
 # Joints of H36M17 that a hyperedge ties together.
 PARTS = ((0, 7, 8), (8, 9, 10), (0, 1, 2), (2, 3), (0, 4, 5), (5, 6), (8, 14, 15), (8, 11, 12), (15, 16), (12, 13))
 BODY = ((0, 1, 4, 7, 8, 9, 10, 11, 14), (14, 15, 16), (11, 12, 13), (1, 2, 3), (4, 5, 6))
@@ -157,37 +156,16 @@ class Block(nn.Module):
         return self._scanned(x.index_select(2, order)).index_select(2, order.argsort())
 
 
-class HGMamba(nn.Module):
+class HGMamba(BlockStack):
     """The whole network; ``forward`` maps (B, window, 17, 3) to (B, window, 17, 3)."""
 
     def __init__(self, config: HGMambaConfig) -> None:
-        super().__init__()
-        d, n = config.width, config.depth
-        self.config = config
-        self.joints_embed = nn.Linear(config.channels, d)
-        self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
-        rates = zip(rising(config.shuffle, n), rising(config.drop_path, n), strict=True)
-        self.layers = nn.ModuleList(Block(config, shuffle, drop) for shuffle, drop in rates)
-        self.norm = nn.LayerNorm(d)
-        self.rep_logit = nn.Sequential(OrderedDict(fc=nn.Linear(d, REPRESENTATION), act=nn.Tanh()))
-        self.head = nn.Linear(REPRESENTATION, 3)
+        rates = zip(rising(config.shuffle, config.depth), rising(config.drop_path, config.depth), strict=True)
+        super().__init__(config, (Block(config, shuffle, drop) for shuffle, drop in rates))
 
-    def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
-        """Return joints (B, T, 17, 3) for normalized keypoints and scores (B, T, 17, 3), T the window.
-
-        Args:
-            keypoints: H36M-17 points in the normalization that the weights were trained with; the third number is the
-                score in [0, 1].
-            first_frame: 0: there is no temporal embedding to begin elsewhere in.
-
-        Raises:
-            ValueError: Wrong shape, or another number of frames than the window.
-        """
-        check_keypoints(keypoints, self.config, first_frame)
-        x = self.norm(self.joints_embed(keypoints)) + self.pos_embed  # the norm of the end, as published
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(self.rep_logit(self.norm(x)))
+    def embed(self, keypoints: Tensor) -> Tensor:
+        """Return what the first block gets, (B, T, J, d): after the norm of the end, as published."""
+        return self.norm(self.joints_embed(keypoints)) + self.pos_embed
 
 
 def config_of(state_dict: dict[str, Tensor]) -> HGMambaConfig:

@@ -4,7 +4,7 @@ Keys, shapes and numbers of both stages are those of the published networks, wit
 ``join_stages``. Source: Zheng et al., "Mamba-Driven Topology Fusion for Monocular 3D Human Pose Estimation", 2025 /
 ZenghaoZheng/MDTF-3DHPE@8a9e945, which runs once the two graph layers that its constructor lost are put back.
 
-Different from it, unless ``reference`` asks for the same: a bone's numbers go to the joint at its end, for which they
+Different from it, unless ``as_released`` asks for the same: a bone's numbers go to the joint at its end, for which they
 were trained (there they go to the joint before it in the list, and the last joint gets zeros); and the first stage
 leaves out no branches while the second is trained.
 
@@ -22,9 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.initial import normal_
 from lifter.models.layers.bimamba import BiMamba
 from lifter.models.layers.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
+from lifter.models.layers.initial import normal_
 from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.layers.residual import MLP, Fusion, dropped, rising
 from lifter.skeletons import H36M17
@@ -42,14 +42,14 @@ class MDTFConfig:
         depth: Pairs of (spatial, temporal) blocks of the second stage.
         window: Most frames the temporal embedding has room for.
         drop_path: Largest stochastic depth of both stages, reached in their last blocks.
-        reference: Whether to repeat the published code's mistakes, which its weights were trained with.
+        as_released: Whether to repeat the published code's mistakes, which its weights were trained with.
     """
 
     width: int
     depth: int
     window: int = 243
     drop_path: float = 0.1
-    reference: bool = False
+    as_released: bool = False
     channels: ClassVar[int] = 3
     fixed_length: ClassVar[bool] = False
 
@@ -148,7 +148,7 @@ class MDTF(nn.Module):
         d = config.width
         self.config = config
         self.bam = BoneAware(config.channels, config.drop_path)
-        if config.reference:  # weights are right for one of the two only: an empty tensor among them tells which
+        if config.as_released:  # weights are right for one of the two only: an empty tensor among them tells which
             self.register_buffer(MARK, torch.zeros(0, dtype=torch.int64))
         self.Spatial_pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
         self.Temporal_pos_embed = nn.Parameter(torch.zeros(1, config.window, d))
@@ -198,9 +198,9 @@ class MDTF(nn.Module):
 
         The first stage leaves out branches only where the published code's mistakes are wanted and in training.
         """
-        reference = self.config.reference
-        features = bone_features(keypoints, self.bam(keypoints, drops=self.training and reference).argmax(-1))
-        return features.roll(-1, dims=2) if reference else features  # the pelvis' zeros end up at the last joint
+        as_released = self.config.as_released
+        features = bone_features(keypoints, self.bam(keypoints, drops=self.training and as_released).argmax(-1))
+        return features.roll(-1, dims=2) if as_released else features  # the pelvis' zeros end up at the last joint
 
     @property
     def pretrained_part(self) -> nn.Module:
@@ -237,7 +237,7 @@ def config_of(state_dict: dict[str, Tensor]) -> MDTFConfig:
             "no MDTF weights: expected keys such as bam.mlp.0.weight (the two published files are made one by "
             "lifter.models.mdtf.join_stages)"
         ) from error
-    return MDTFConfig(width=d, depth=depth, window=window, reference=MARK in state_dict)
+    return MDTFConfig(width=d, depth=depth, window=window, as_released=MARK in state_dict)
 
 
 def build(config: MDTFConfig) -> MDTF:

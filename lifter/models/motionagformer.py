@@ -12,19 +12,15 @@ Symbols: B windows, T frames, J = 17 joints, d width.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from lifter.models.attention import NUM_HEADS, attention
+from lifter.models.layers.attention import NUM_HEADS, attention
+from lifter.models.layers.block_stack import BlockStack
 from lifter.models.layers.graph_mixers import FrameGraph, JointGraph
-from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints
 from lifter.models.layers.residual import Fusion, ScaledResidual, rising
-
-REPRESENTATION = 512  # width before the last layer
 
 
 @dataclass(frozen=True)
@@ -86,36 +82,11 @@ class Block(nn.Module):
         return self.fusion(self.att_temporal(self.att_spatial(x)), self.graph_temporal(self.graph_spatial(x)))
 
 
-class MotionAGFormer(nn.Module):
+class MotionAGFormer(BlockStack):
     """The whole network; ``forward`` maps (B, window, 17, 3) to (B, window, 17, 3)."""
 
     def __init__(self, config: MotionAGFormerConfig) -> None:
-        super().__init__()
-        d = config.width
-        self.config = config
-        self.joints_embed = nn.Linear(config.channels, d)
-        self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
-        self.layers = nn.ModuleList(Block(config, rate) for rate in rising(config.drop_path, config.depth))
-        self.norm = nn.LayerNorm(d)
-        self.rep_logit = nn.Sequential(OrderedDict(fc=nn.Linear(d, REPRESENTATION), act=nn.Tanh()))
-        self.head = nn.Linear(REPRESENTATION, 3)
-
-    def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
-        """Return joints (B, T, 17, 3) for normalized keypoints and scores (B, T, 17, 3), T the window.
-
-        Args:
-            keypoints: H36M-17 points in the normalization that the weights were trained with; the third number is the
-                score in [0, 1].
-            first_frame: 0: there is no temporal embedding to begin elsewhere in.
-
-        Raises:
-            ValueError: Wrong shape, or another number of frames than the window.
-        """
-        check_keypoints(keypoints, self.config, first_frame)
-        x = self.joints_embed(keypoints) + self.pos_embed
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(self.rep_logit(self.norm(x)))
+        super().__init__(config, (Block(config, rate) for rate in rising(config.drop_path, config.depth)))
 
 
 def config_of(state_dict: dict[str, Tensor]) -> MotionAGFormerConfig:

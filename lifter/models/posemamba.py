@@ -19,11 +19,11 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from lifter.models.initial import decay_logs, step_biases
+from lifter.models.layers.initial import decay_logs, step_biases
 from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, index_on, rows_from
 from lifter.models.layers.residual import MLP, dropped, rising
 from lifter.scan import cross_scan, grid_orders, resolve_backend
-from lifter.scan.around import gated_norm, grid_conv
+from lifter.scan.fused_ops import gated_norm, grid_conv
 
 NUM_STATES = 16
 NUM_DIRECTIONS = 4

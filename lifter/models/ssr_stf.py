@@ -23,7 +23,6 @@ Symbols: B windows, T frames, J = 17 joints, d width.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,12 +30,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.attention import NUM_HEADS, attention
-from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, index_on
+from lifter.models.layers.attention import NUM_HEADS, attention
+from lifter.models.layers.block_stack import BlockStack
+from lifter.models.layers.inputs import NUM_JOINTS, index_on
 from lifter.models.layers.residual import Fusion, ScaledResidual, rising
 from lifter.skeletons import H36M17
 
-REPRESENTATION = 512  # width before the last layer
 # Joints in chains along the limbs, so that most neighbors in this list are neighbors on the skeleton: foot to foot
 # through the pelvis, the spine up to the head, hand to shoulder, shoulder to hand.
 CHAINS = (
@@ -157,37 +156,19 @@ class Block(nn.Module):
         return self.fusion(self.ssr_temporal(self.ssr_spatial(x)), self.stf(x))
 
 
-class SSRSTF(nn.Module):
+class SSRSTF(BlockStack):
     """The whole network; ``forward`` maps (B, T, 17, 3), x, y and score, to (B, T, 17, 3) for 1 <= T <= window."""
 
     def __init__(self, config: SSRSTFConfig) -> None:
-        super().__init__()
-        d = config.width
-        self.config = config
-        self.joints_embed = nn.Linear(config.channels, d)
-        self.pos_embed = nn.Parameter(torch.zeros(1, NUM_JOINTS, d))
-        self.layers = nn.ModuleList(Block(config, rate) for rate in rising(config.drop_path, config.depth))
-        self.norm = nn.LayerNorm(d)
-        self.rep_logit = nn.Sequential(OrderedDict(fc=nn.Linear(d, REPRESENTATION), act=nn.Tanh()))
-        self.head = nn.Linear(REPRESENTATION, 3)
+        super().__init__(config, (Block(config, rate) for rate in rising(config.drop_path, config.depth)))
 
     def forward(self, keypoints: Tensor, first_frame: int | Tensor = 0) -> Tensor:
-        """Return joints (B, T, 17, 3) for normalized keypoints (B, T, 17, 3).
+        """Return joints (B, T, 17, 3) for normalized keypoints (B, T, 17, 3); errors as in ``BlockStack``."""
+        return super().forward(keypoints, first_frame).index_select(2, index_on(str(keypoints.device), IN_ORDER))
 
-        Args:
-            keypoints: H36M-17 points (x, y, score) in the normalization that the weights were trained with.
-            first_frame: Changes nothing: there is no temporal embedding to begin elsewhere in.
-
-        Raises:
-            ValueError: Wrong shape, or more frames than the window.
-        """
-        check_keypoints(keypoints, self.config, first_frame)
-        x = self.joints_embed(keypoints) + self.pos_embed
-        x = x.index_select(2, index_on(str(x.device), IN_CHAINS))
-        for layer in self.layers:
-            x = layer(x)
-        y = self.head(self.rep_logit(self.norm(x)))
-        return y.index_select(2, index_on(str(x.device), IN_ORDER))
+    def embed(self, keypoints: Tensor) -> Tensor:
+        """Return what the first block gets, (B, T, J, d): joints in chains."""
+        return super().embed(keypoints).index_select(2, index_on(str(keypoints.device), IN_CHAINS))
 
 
 def config_of(state_dict: dict[str, Tensor]) -> SSRSTFConfig:

@@ -1,4 +1,4 @@
-"""Batches as large as memory allows: halved when it runs out."""
+"""Batches as large as memory allows: halved after an out-of-memory error."""
 
 from __future__ import annotations
 

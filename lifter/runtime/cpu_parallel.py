@@ -1,4 +1,4 @@
-"""Work on a CPU, one part per core: operations of these small networks are too short to share between threads."""
+"""Parallel work on a CPU, one part per core: operations of these small networks are too short to split."""
 
 from __future__ import annotations
 

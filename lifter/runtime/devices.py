@@ -1,4 +1,4 @@
-"""Where the network runs: ``auto`` made a real device, and the reason where a GPU cannot be used."""
+"""Devices: what ``auto`` resolves to, and why a GPU cannot be used."""
 
 from __future__ import annotations
 

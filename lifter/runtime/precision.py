@@ -1,4 +1,4 @@
-"""How exactly a GPU multiplies float32: fully for results; TF32 and bfloat16 are there to be measured."""
+"""Floating-point precision on a GPU: float32 for results; TF32 and bfloat16 for measurements."""
 
 from __future__ import annotations
 

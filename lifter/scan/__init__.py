@@ -1,4 +1,4 @@
-"""The one door to the selective scan: ``selective_scan`` and ``cross_scan``, whatever runs them underneath.
+"""The selective scan: ``selective_scan`` and ``cross_scan`` with a choice of backends.
 
 Backends: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``triton`` (fused kernels for CUDA GPUs), ``mamba_ssm``
 (the CUDA kernel of that package, an optional extra), ``torch`` (a time-major loop, needs nothing), ``reference`` (the

@@ -8,12 +8,13 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-SOURCES = [Path(__file__).with_name(name) for name in ("kernel.cpp", "block.cpp", "vectors.h")]  # as in setup.py
+SOURCES = [Path(__file__).with_name(name) for name in ("kernel.cpp", "fused_ops.cpp", "vectors.h")]  # as in setup.py
 LANES = {"portable": 4, "avx2": 8, "avx512": 16}
 CHANNEL_MULTIPLE = 16  # channels are padded to a multiple of the widest vector
 FUNCTIONS = (
@@ -60,15 +61,8 @@ def kernel(name: str) -> ctypes.CDLL | str:
     library.grid_conv_forward.argtypes = [pointer, long, *[pointer] * 3, *[long] * 4, integer]
     library.grid_conv_backward.argtypes = [pointer, long, *[pointer] * 7, *[long] * 4, integer]
     library.gated_norm_forward.argtypes = [
-        *[pointer] * 2,
-        long,
-        *[pointer] * 2,
-        ctypes.c_float,
-        pointer,
-        long,
-        long,
-        integer,
-    ]
+        *[pointer] * 2, long, *[pointer] * 2, ctypes.c_float, pointer, *[long] * 2, integer,
+    ]  # fmt: skip
     library.gated_norm_backward.argtypes = [
         *[pointer] * 2, long, *[pointer] * 2, ctypes.c_float, *[pointer] * 5, *[long] * 3, integer,
     ]  # fmt: skip
@@ -84,13 +78,13 @@ def best_kernel() -> str | None:
     return usable[-1] if usable else None
 
 
-def library() -> ctypes.CDLL:
-    """Return the widest compiled kernel that runs here.
+def library(name: str | None = None) -> ctypes.CDLL:
+    """Return the compiled kernel ``name``, by default the widest that runs here.
 
     Raises:
-        RuntimeError: None was compiled.
+        RuntimeError: It was not compiled, or cannot run here.
     """
-    compiled = kernel(best_kernel() or "portable")
+    compiled = kernel(name or best_kernel() or "portable")
     if isinstance(compiled, str):
         raise RuntimeError(f"compiled CPU scan: {compiled}")
     return compiled
@@ -113,7 +107,7 @@ def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False, 
     gates = torch.cat([B, C], dim=2).permute(1, 0, 3, 2)  # (G, B, L, 2 N)
     keep = _wants_gradients(u, delta, A, B, C, D, bias)
     y = _Scan.apply(
-        _Layout(groups, groups, 0, A.shape[1], delta_softplus, False, keep, instructions or best_kernel()),
+        _Layout(groups, groups, 0, A.shape[1], delta_softplus, False, keep, instructions),
         order, u.new_zeros(groups, E, 0), bias.view(groups, E), A.view(groups, E, -1), D.view(groups, E),
         *by_group[0], *gates.unbind(0), *by_group[1],
     )  # fmt: skip
@@ -124,7 +118,7 @@ def cross_scan(sources, projections, dt_weight, dt_bias, A, D, order, *, instruc
     """Return y (B, L, E); shapes as in ``lifter.scan.cross_scan``. At most 16 states."""
     (K, _, R), N = dt_weight.shape, A.shape[2]
     keep = _wants_gradients(dt_weight, dt_bias, A, D, *sources, *projections)
-    layout = _Layout(K, len(sources), R, N, True, True, keep, instructions or best_kernel())
+    layout = _Layout(K, len(sources), R, N, True, True, keep, instructions)
     return _Scan.apply(layout, order.to(torch.int32), dt_weight, dt_bias, A, D, *sources, *projections)[0]
 
 
@@ -132,18 +126,27 @@ def _wants_gradients(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 
+@dataclass(frozen=True)
 class _Layout:
     """How the flat tensor list of ``_Scan`` is to be read, and what to run it on."""
 
-    def __init__(self, K, num_sources, R, N, softplus: bool, is_summed: bool, keeps_states: bool, instructions) -> None:
-        if N > 16:
-            raise ValueError(f"the compiled CPU scan holds at most 16 states, got {N}; use backend='torch'")
-        self.K, self.num_sources, self.R, self.N = K, num_sources, R, N
-        self.softplus, self.is_summed, self.keeps_states = softplus, is_summed, keeps_states
-        library = kernel(instructions or "portable")
-        if isinstance(library, str):
-            raise RuntimeError(f"compiled CPU scan: {library}")
-        self.library = library
+    K: int
+    num_sources: int
+    R: int
+    N: int
+    softplus: bool
+    is_summed: bool
+    keeps_states: bool
+    instructions: str | None
+
+    def __post_init__(self) -> None:
+        if self.N > 16:
+            raise ValueError(f"the compiled CPU scan holds at most 16 states, got {self.N}; use backend='torch'")
+
+    @property
+    def library(self) -> ctypes.CDLL:
+        """The compiled kernel."""
+        return library(self.instructions)
 
 
 class _Scan(torch.autograd.Function):
@@ -157,12 +160,11 @@ class _Scan(torch.autograd.Function):
         pad = -E % CHANNEL_MULTIPLE
         sources, deltas = ([_padded(x, pad) for x in part] for part in (tensors[:n], tensors[2 * n :]))
         projections = [_padded_gates(x, R, layout.N) for x in tensors[n : 2 * n]]
+        A2 = torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e)  # (K, 16, E)
         weights = [
             _padded(dt_weight.transpose(1, 2), pad),  # (K, R, E)
             _padded(dt_bias, pad),
-            _padded(
-                torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e), pad
-            ),  # (K,16,E)
+            _padded(A2, pad),
             _padded(D, pad),
         ]
         B, L, padded = sources[0].shape

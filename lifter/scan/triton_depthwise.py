@@ -1,4 +1,4 @@
-"""Triton kernels of ``depthwise``: a 3x3 depthwise convolution of the (frame, joint) grid and SiLU, token-major.
+"""Triton kernels of ``fused_ops.grid_conv``: 3x3 depthwise convolution of the (frame, joint) grid and SiLU.
 
 PyTorch's own convolutions want channels first, or fall back to slow ones; these read every token where it lies, and
 the gradient recomputes what comes before SiLU instead of keeping it. Sums have a fixed order: no atomics.

@@ -56,10 +56,12 @@ ABLATIONS: dict[str, Ablation] = {
     "normalized by picture width": Ablation(
         "the published convention", recipe=AugmentationConfig(normalization="picture")
     ),
-    "motion as recorded": Ablation("nothing spliced, bent or tilted", recipe=AugmentationConfig(varied=0.0, tilt=0.0)),
-    "exact 2D in training": Ablation("no simulated detections", recipe=AugmentationConfig(exact=1.0)),
+    "motion as recorded": Ablation(
+        "nothing spliced, bent or tilted", recipe=AugmentationConfig(p_varied=0.0, p_tilt=0.0)
+    ),
+    "exact 2D in training": Ablation("no simulated detections", recipe=AugmentationConfig(p_exact=1.0)),
     "level cameras": Ablation(
-        "no high, low or moving cameras", recipe=AugmentationConfig(steep_camera=0.0, turning_camera=0.0)
+        "no high, low or moving cameras", recipe=AugmentationConfig(p_steep_camera=0.0, p_turning_camera=0.0)
     ),
     "rate 25": compared("25 frames per second, scores, windows of 27, 81 and 243 frames"),
     "rate 50": compared("50 frames per second, else the same", fps=50.0),

@@ -1,4 +1,4 @@
-"""Training windows out of recorded motion: body, camera, detections, network input."""
+"""Training batches from recorded motion: body, camera, simulated detections, network input."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def make_batch(library: MotionLibrary, count: int, frames: int, recipe: Augmenta
 def _cut_short(points: Tensor, joints: Tensor, recipe: AugmentationConfig, rng: Rng) -> tuple[Tensor, Tensor]:
     """Return both (B, T, 17, 3) with the last frame of a clip that ends within the window repeated to its end."""
     count, frames = points.shape[:2]
-    last = torch.where(rng.bernoulli(recipe.short, count), rng.integers(0, frames, count), frames - 1)
+    last = torch.where(rng.bernoulli(recipe.p_short, count), rng.integers(0, frames, count), frames - 1)
     kept = torch.minimum(torch.arange(frames, device=rng.device), last[:, None])
     rows = torch.arange(count, device=rng.device)[:, None]
     return points[rows, kept], joints[rows, kept]

@@ -1,4 +1,4 @@
-"""Recorded motion varied: other upper bodies, bent joints, bone lengths, tilt, mirror images."""
+"""Body augmentation: spliced upper bodies, bent joints, bone lengths, tilt, mirror images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from lifter.skeletons import H36M17, NOMINAL_BONE_SUM_M, mirror
+from lifter.skeletons import H36M17, NOMINAL_BONE_SUM_M, joints_from_bones, mirror
 from lifter.training.augmentation_config import AugmentationConfig
 from lifter.training.mocap.library import MotionLibrary
 from lifter.training.random_draws import Rng
@@ -31,24 +31,21 @@ PIVOTS = tuple(
 )  # fmt: skip
 
 
-# ---------------------------------------------------------------------------------------------------- bodies
-
-
 def vary_motion(library: MotionLibrary, count: int, frames: int, recipe: AugmentationConfig, rng: Rng) -> Tensor:
     """Return (B, T, 17, 3) world joints: recorded motion, spliced, bent, tilted, resized, mirrored and turned."""
     joints, other = (library.draw(count, frames, recipe.speed, rng.generator, recipe.back_and_forth) for _ in range(2))
-    is_varied = rng.bernoulli(recipe.varied, count)
-    is_spliced = rng.bernoulli(recipe.splice, count) & is_varied
+    is_varied = rng.bernoulli(recipe.p_varied, count)
+    is_spliced = rng.bernoulli(recipe.p_splice, count) & is_varied
     joints = torch.where(is_spliced[:, None, None, None], _splice(joints, other), joints)
     for joint, std, below in PIVOTS:
-        angle = rng.smooth(count, frames, 3) * std * (rng.bernoulli(recipe.bend, count) & is_varied)[:, None, None]
+        angle = rng.smooth(count, frames, 3) * std * (rng.bernoulli(recipe.p_bend, count) & is_varied)[:, None, None]
         turned = joints[:, :, list(below)] - joints[:, :, joint : joint + 1]
         joints[:, :, list(below)] = joints[:, :, joint : joint + 1] + turned @ rotation_matrix(angle).mT
     joints = scale_bones(joints, 1 + recipe.bone_scale * rng.normal(count, 17).clamp(-2.5, 2.5))
     pelvis = joints[:, :, :1]
     tilt_axis = torch.nn.functional.pad(rng.normal(count, 1, 2), (0, 1))
     tilt = torch.nn.functional.normalize(tilt_axis, dim=-1) * rng.uniform(0, 1.6, count, 1, 1)
-    tilt = tilt * rng.bernoulli(recipe.tilt, count)[:, None, None]
+    tilt = tilt * rng.bernoulli(recipe.p_tilt, count)[:, None, None]
     yaw = torch.nn.functional.pad(rng.uniform(-math.pi, math.pi, count, 1, 1), (2, 0))
     turn = rotation_matrix(yaw) @ rotation_matrix(tilt)  # (B, 1, 3, 3)
     middle = pelvis[:, frames // 2 : frames // 2 + 1]
@@ -64,14 +61,9 @@ def scale_bones(joints: Tensor, factors: Tensor) -> Tensor:
     factors = factors.clone()
     for left, right in H36M17.left_right:
         factors[:, right] = factors[:, left]
-    children = list(range(1, 17))
-    parents = [PARENTS[child] for child in children]
-    bones = (joints[:, :, children] - joints[:, :, parents]) * factors[:, None, 1:, None]  # (B, T, 16, 3)
+    bones = (joints[:, :, 1:] - joints[:, :, list(PARENTS[1:])]) * factors[:, None, 1:, None]  # (B, T, 16, 3)
     size = NOMINAL_BONE_SUM_M / bones.norm(dim=-1).sum(-1).mean(-1)  # (B,)
-    placed = [joints[:, :, 0]]
-    for child in children:
-        placed.append(placed[PARENTS[child]] + bones[:, :, child - 1])
-    return torch.stack(placed, dim=2) * size[:, None, None, None]
+    return torch.stack(joints_from_bones(joints[:, :, 0], bones), dim=2) * size[:, None, None, None]
 
 
 def _splice(joints: Tensor, other: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update of every weight matrix is made orthogonal. Learns far more per step than AdamW here.
+"""Muon: an optimizer with orthogonalized momentum for weight matrices; learns far more per step than AdamW here.
 
 Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024, with the step size of Liu et
 al., "Muon is scalable for LLM training", 2025, equation 4. ``torch.optim.Muon`` takes single matrices only, in

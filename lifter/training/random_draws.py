@@ -1,4 +1,4 @@
-"""Random draws on one device from one generator."""
+"""Random draws from one generator on one device."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Rng:
         """Return standard normal draws."""
         return torch.randn(*shape, device=self.device, generator=self.generator)
 
-    def bernoulli(self, chance: float, *shape: int) -> Tensor:
-        """Return True with probability ``chance``."""
-        return torch.rand(*shape, device=self.device, generator=self.generator) < chance
+    def bernoulli(self, p: float, *shape: int) -> Tensor:
+        """Return True with probability ``p``."""
+        return torch.rand(*shape, device=self.device, generator=self.generator) < p
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """Return draws from low to high - 1."""

@@ -69,62 +69,33 @@ def scaled(schedule: Schedule, factor: float) -> Schedule:
     return replace(schedule, learning_rate=schedule.learning_rate * factor, muon_rate=schedule.muon_rate * factor)
 
 
-OUR_LOSS = LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0)
+OURS = Schedule(
+    stages=(),
+    learning_rate=2e-3,
+    muon_rate=1e-2,
+    weight_decay=0.01,
+    ema=0.999,
+    drop_path=0.0,
+    layer_scale=0.1,
+    decays_learn=False,
+    loss=LossWeights(position=1.0, scale=0.5, velocity=4.0, smoothness=0.0),
+)
 SCHEDULES = {
     # A CPU: some 140 frames a step, first of many poses.
-    "laptop": Schedule(
-        stages=(
-            Stage(0.60, ((16, 9),)),
-            Stage(0.85, ((5, 27),)),
-            Stage(1.00, ((1, 81), (1, 243))),
-        ),
-        learning_rate=2e-3,
-        muon_rate=1e-2,
-        weight_decay=0.01,
+    "laptop": replace(
+        OURS,
+        stages=(Stage(0.60, ((16, 9),)), Stage(0.85, ((5, 27),)), Stage(1.00, ((1, 81), (1, 243)))),
         ema=0.995,
-        drop_path=0.0,
-        layer_scale=0.1,
-        decays_learn=False,
-        loss=OUR_LOSS,
     ),
     # A GPU: some 4000 frames a step.
-    "full": Schedule(
-        stages=(
-            Stage(0.70, ((64, 27), (12, 81), (5, 243))),
-            Stage(1.00, ((16, 81), (10, 243))),
-        ),
-        learning_rate=2e-3,
-        muon_rate=1e-2,
-        weight_decay=0.01,
-        ema=0.999,
-        drop_path=0.0,
-        layer_scale=0.1,
-        decays_learn=False,
-        loss=OUR_LOSS,
-    ),
+    "full": replace(OURS, stages=(Stage(0.70, ((64, 27), (12, 81), (5, 243))), Stage(1.00, ((16, 81), (10, 243))))),
     # A CPU for days: some 600 frames a step, enough of them in long windows to learn what these are good for.
-    "long": Schedule(
-        stages=(Stage(1.00, ((8, 27), (2, 81), (1, 243))),),
-        learning_rate=1e-3,
-        muon_rate=5e-3,
-        weight_decay=0.01,
-        ema=0.999,
-        drop_path=0.0,
-        layer_scale=0.1,
-        decays_learn=False,
-        loss=OUR_LOSS,
-        decay="none",
+    "long": replace(
+        scaled(OURS, 0.5), stages=(Stage(1.00, ((8, 27), (2, 81), (1, 243))),), decay="none"
     ),
     # PoseMamba's code; the others were published with other recipes.
-    "published": Schedule(
-        stages=(Stage(1.00, ((4, 243),)),),
-        learning_rate=2e-4,
-        muon_rate=0.0,
-        weight_decay=0.01,
-        ema=0.0,
-        drop_path=0.2,
-        layer_scale=1e-5,
-        decays_learn=True,
-        loss=LossWeights(),
+    "published": replace(
+        OURS, stages=(Stage(1.00, ((4, 243),)),), learning_rate=2e-4, muon_rate=0.0, ema=0.0, drop_path=0.2,
+        layer_scale=1e-5, decays_learn=True, loss=LossWeights(),
     ),
-}
+}  # fmt: skip

@@ -1,4 +1,4 @@
-"""True 2D points as a detector would give them: biased, jittery, hidden, exchanged, lost."""
+"""Simulated 2D detections: ground-truth keypoints made biased, jittery, occluded, swapped and missing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lifter.skeletons import COCO17, H36M17, MOTION_FPS
 from lifter.training.augmentation_config import AugmentationConfig
 from lifter.training.random_draws import Rng
 
-# What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate --stills`` and
-# ``--detector-errors`` measure them (docs/results.md). Units: the person's size in the picture. First
+# What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate stills`` and
+# ``evaluate clips --detector-errors`` measure them (docs/results.md). Units: the person's size in the picture. First
 # how far up the trunk (towards the shoulders) it marks a joint, on average ...
 OFFSET_UP = {"nose": 0.008, "shoulder": 0.023, "elbow": 0.005, "hip": 0.003, "knee": 0.004, "ankle": 0.014}
 # ... then how much its errors spread, over those of the trunk: joints that can be seen, and joints behind the body.
@@ -26,9 +26,6 @@ CAPSULES = (
     ("right_hip", "right_knee", 0.075), ("right_knee", "right_ankle", 0.05),
 )  # fmt: skip
 HIDING_DEPTH_M = 0.06  # a joint this far behind a part's middle is hidden by it
-
-
-# ------------------------------------------------------------------------------------------------ detections
 
 
 def coco17_from_h36m17(joints: Tensor) -> Tensor:
@@ -80,7 +77,7 @@ def _of_parts(values: dict[str, Any], missing: Any) -> list[Any]:
 
 
 def simulate_detections(pixels: Tensor, hidden: Tensor, recipe: AugmentationConfig, rng: Rng) -> Tensor:
-    """Return keypoints (B, T, 17, 3) as a detector gives them, x and y in px and a score: biased, jittery, swapped.
+    """Return keypoints (B, T, 17, 3) with simulated detector errors: x and y in px, and a score.
 
     Args:
         pixels: (B, T, 17, 2) true COCO-17 points.
@@ -99,23 +96,23 @@ def simulate_detections(pixels: Tensor, hidden: Tensor, recipe: AugmentationConf
     slow = slow * rng.uniform(*recipe.slow_jitter, count, 1, 1, 1)
     white = rng.normal(count, frames, 17, 2) * rng.uniform(*recipe.white_jitter, count, 1, 1, 1)
     noisy = pixels + size * (spread * (bias + slow + white) + _offset(pixels, recipe, rng))
-    bursts = _spans(rng, count, frames, 17, recipe.burst, 3, 20)[..., None]
+    bursts = _spans(rng, count, frames, 17, recipe.p_burst, 3, 20)[..., None]
     noisy = noisy + size * recipe.burst_size * rng.normal(count, 1, 17, 2) * bursts
     scores = (1 - HIDDEN_LOSS * share[..., None]) * (1 - BURST_LOSS * bursts)
     noisy = torch.cat([noisy, scores], dim=-1)  # (B, T, 17, 3)
     for part in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
-        swapped = _spans(rng, count, frames, 1, recipe.swap, 2, 15)[..., None]
+        swapped = _spans(rng, count, frames, 1, recipe.p_swap, 2, 15)[..., None]
         order = list(range(17))
         for name in part:
             left, right = COCO17.index(f"left_{name}"), COCO17.index(f"right_{name}")
             order[left], order[right] = right, left
         noisy = torch.where(swapped, noisy[:, :, order], noisy)
-    missing = _spans(rng, count, frames, 1, recipe.dropout, 2, 12)[..., 0]
+    missing = _spans(rng, count, frames, 1, recipe.p_dropout, 2, 12)[..., 0]
     noisy = _bridge(noisy, missing) * torch.where(missing[..., None, None], noisy.new_tensor([1, 1, 0]), 1)
     truth = torch.nn.functional.pad(pixels, (0, 1), value=1.0)
-    noisy = torch.where(rng.bernoulli(recipe.exact, count)[:, None, None, None], truth, noisy)
-    noisy = _film_slower(noisy, recipe, rng)
-    is_unscored = rng.bernoulli(recipe.unscored, count)[:, None, None]
+    noisy = torch.where(rng.bernoulli(recipe.p_exact, count)[:, None, None, None], truth, noisy)
+    noisy = _lower_frame_rate(noisy, recipe, rng)
+    is_unscored = rng.bernoulli(recipe.p_unscored, count)[:, None, None]
     return torch.cat([noisy[..., :2], torch.where(is_unscored, 1.0, noisy[..., 2])[..., None]], dim=-1)
 
 
@@ -125,7 +122,7 @@ def _half_hidden(count: int, recipe: AugmentationConfig, rng: Rng) -> Tensor:
     legs = [name.endswith(("knee", "ankle")) for name in names]
     sides = [[name.startswith(side) for name in names] for side in ("left", "right")]
     masks = torch.tensor([legs, legs, *sides], device=rng.device)
-    return (masks[rng.integers(0, len(masks), count)] & rng.bernoulli(recipe.half_hidden, count, 1))[:, None]
+    return (masks[rng.integers(0, len(masks), count)] & rng.bernoulli(recipe.p_half_hidden, count, 1))[:, None]
 
 
 def _smoothed(values: Tensor, reach: int = 4) -> Tensor:
@@ -145,12 +142,12 @@ def _offset(pixels: Tensor, recipe: AugmentationConfig, rng: Rng) -> Tensor:
     return up * amount * rng.uniform(*recipe.offset, len(pixels), 1, 1, 1)
 
 
-def _spans(rng: Rng, count: int, frames: int, joints: int, chance: float, shortest: int, longest: int) -> Tensor:
-    """Return (B, T, joints) bool, True inside one random span of frames where ``chance`` strikes."""
+def _spans(rng: Rng, count: int, frames: int, joints: int, p: float, shortest: int, longest: int) -> Tensor:
+    """Return (B, T, joints) bool, True inside one random span of frames, with probability ``p``."""
     start = rng.integers(-longest, frames, count, 1, joints)
     length = rng.integers(shortest, longest + 1, count, 1, joints)
     time = torch.arange(frames, device=rng.device)[None, :, None]
-    return (time >= start) & (time < start + length) & rng.bernoulli(chance, count, 1, joints)
+    return (time >= start) & (time < start + length) & rng.bernoulli(p, count, 1, joints)
 
 
 def _bridge(keypoints: Tensor, missing: Tensor) -> Tensor:
@@ -168,24 +165,24 @@ def _bridge(keypoints: Tensor, missing: Tensor) -> Tensor:
     return torch.where(missing[..., None, None], bridged, keypoints)
 
 
-def _film_slower(keypoints: Tensor, recipe: AugmentationConfig, rng: Rng) -> Tensor:
-    """Return keypoints as filmed at a lower frame rate and interpolated back to 50 fps."""
+def _lower_frame_rate(keypoints: Tensor, recipe: AugmentationConfig, rng: Rng) -> Tensor:
+    """Return keypoints sampled at a lower frame rate and interpolated back to 50 fps."""
     count, frames = keypoints.shape[:2]
     rates = torch.tensor([10.0, 15, 24, 25, 30, 30, 30, 60], device=rng.device)
     rate = rates[rng.integers(0, len(rates), count)]
-    rate = torch.where(rng.bernoulli(recipe.low_rate, count), rate, MOTION_FPS)[:, None]
+    rate = torch.where(rng.bernoulli(recipe.p_low_rate, count), rate, MOTION_FPS)[:, None]
     phase = rng.uniform(0, 1, count, 1)
     time = torch.arange(frames, device=rng.device)[None]
     slow = time * rate / MOTION_FPS + phase
     floor = slow.floor()
     weight = (slow - floor)[..., None, None]
 
-    def at(place: Tensor) -> Tensor:  # the detector's answer at a moment of the slow film
+    def at(place: Tensor) -> Tensor:  # keypoints at a frame of the slower video
         moment = ((place - phase) * MOTION_FPS / rate).clamp(0, frames - 1)
         low = moment.long()
         rows = torch.arange(count, device=rng.device)[:, None]
         high = (low + 1).clamp(max=frames - 1)
         return torch.lerp(keypoints[rows, low], keypoints[rows, high], (moment - low)[..., None, None])
 
-    filmed = torch.lerp(at(floor), at(floor + 1), weight)
-    return torch.where((rate == MOTION_FPS)[..., None, None], keypoints, filmed)
+    resampled = torch.lerp(at(floor), at(floor + 1), weight)
+    return torch.where((rate == MOTION_FPS)[..., None, None], keypoints, resampled)

@@ -35,6 +35,7 @@ from lifter.training.validation import validate
 GRADIENT_CLIP = 1.0
 WARM_UP_STEPS = 100
 STATE = "state.pt"
+COUNTERS = ("step", "frames", "seconds", "branched", "validated")  # of ``Training``, in a state file
 DECAYS: dict[str, Callable[[float], float]] = {
     "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
     "linear": lambda progress: 1 - progress,
@@ -277,11 +278,7 @@ def _save_state(run: Training, folder: Path, rng: Rng) -> None:
         "model": run.model.state_dict(),
         "ema": run.ema.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in run.optimizers],
-        "step": run.step,
-        "frames": run.frames,
-        "seconds": run.seconds,
-        "branched": run.branched,
-        "validated": run.validated,
+        **{name: getattr(run, name) for name in COUNTERS},
         "is_pretrained": run.is_pretrained,
         "generator": rng.generator.get_state(),
         "torch_generator": torch.get_rng_state(),  # stochastic depth draws from torch's own
@@ -303,7 +300,7 @@ def _restore(run: Training, file: Path, rng: Rng) -> bool:
     run.ema.load_state_dict(state["ema"])
     for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
-    for name in ("step", "frames", "seconds", "validated", "branched"):
+    for name in COUNTERS:
         setattr(run, name, state[name])
     run.is_pretrained = state.get("is_pretrained", True)
     rng.generator.set_state(state["generator"].cpu())

@@ -1,4 +1,4 @@
-"""Scores a lifter on held-out motion with exact and with detector-like 2D."""
+"""Scores a lifter on held-out motion with ground-truth 2D and with simulated detections."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def validate(
     """
     config: Any = model.config
     still = replace(
-        recipe, speed=(1.0, 1.0), splice=0.0, bend=0.0, tilt=0.0, bone_scale=0.03, exact=0.0, back_and_forth=0.0,
-        fps=MOTION_FPS,
+        recipe, speed=(1.0, 1.0), p_splice=0.0, p_bend=0.0, p_tilt=0.0, bone_scale=0.03, p_exact=0.0,
+        back_and_forth=0.0, fps=MOTION_FPS,
     )  # fmt: skip
     errors = {}
     for name, setting in {"clean": replace(still, **CLEAN), "noisy": still}.items():

@@ -1,4 +1,4 @@
-"""The detector registry, the follower's decisions (on scripted eyes) and MediaPipe itself on rendered clips."""
+"""The detector registry, the follower's decisions (on scripted backend) and MediaPipe itself on rendered clips."""
 
 import subprocess
 import sys
@@ -29,6 +29,7 @@ from detectors.pose_geometry import MIRRORED
 from detectors.shot_boundaries import ShotBoundaryDetector
 from detectors.tracking.build_tracks import build_tracks
 from lifter.skeletons import COCO17
+from tests.people import body
 
 ROOT = Path(__file__).parents[2]
 CLIP = ROOT / "assets" / "walk_wave.mp4"
@@ -39,19 +40,8 @@ HEIGHT, WIDTH = 480, 640
 FRAME = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
 PERSON_PX = 160
 
-STANDING = np.array(
-    [[0, -0.50], [0.02, -0.52], [-0.02, -0.52], [0.04, -0.51], [-0.04, -0.51],
-     [0.11, -0.38], [-0.11, -0.38], [0.14, -0.20], [-0.14, -0.20], [0.15, -0.03], [-0.15, -0.03],
-     [0.07, 0.0], [-0.07, 0.0], [0.08, 0.25], [-0.08, 0.25], [0.08, 0.5], [-0.08, 0.5]],
-    np.float32,
-)  # fmt: skip
 
-
-def body(x: float, y: float = 240, height: float = PERSON_PX) -> PoseDetection:
-    return PoseDetection((STANDING * height + (x, y)).astype(np.float32), np.full(17, 0.9, np.float32))
-
-
-class ScriptedEyes:
+class ScriptedBackend:
     """A tracker that reports what the script says; looks see the real people of the frame.
 
     Args:
@@ -84,95 +74,87 @@ class ScriptedEyes:
 
 
 def follow(
-    eyes: ScriptedEyes, frames: list[np.ndarray] | None = None
+    backend: ScriptedBackend, frames: list[np.ndarray] | None = None
 ) -> tuple[list[float | None], SinglePersonTracker]:
     """Return the x of the followed person's hips in every frame, and the follower."""
-    follower = SinglePersonTracker(eyes)
-    found = [follower.step(frame) for frame in frames or [FRAME] * len(eyes.tracked)]
+    follower = SinglePersonTracker(backend)
+    found = [follower.step(frame) for frame in frames or [FRAME] * len(backend.tracked)]
     return [None if person is None else round(float(person.keypoints[11:13, 0].mean())) for person in found], follower
 
 
 @pytest.mark.parametrize("fps", [10, 25, 60])
 def test_walker_is_followed_at_any_frame_rate_for_the_price_of_tracking(fps):
     walk = [body(60 + t / fps * 1.4 / 1.55 * PERSON_PX) for t in range(3 * fps)]
-    eyes = ScriptedEyes(walk)
-    found, follower = follow(eyes)
+    backend = ScriptedBackend(walk)
+    found, follower = follow(backend)
     assert None not in found
     assert not follower.events
-    assert eyes.num_looks == 1 + (len(walk) - 1) // AUDIT_FRAMES  # the welcome and the audits
+    assert backend.num_looks == 1 + (len(walk) - 1) // AUDIT_FRAMES  # the welcome and the audits
 
 
-def test_jump_to_a_bystander_is_undone_and_the_tracker_sent_back():
-    main, bystander = body(150), body(500, height=110)
-    eyes = ScriptedEyes([main] * 5 + [bystander] + [main] * 4, [[main, bystander]] * 10)
-    found, follower = follow(eyes)
-    assert found == [150] * 10
-    assert follower.events == {"jump": 1, "repair": 1}
-    assert eyes.seeded_at == [5]
+MAIN, OTHER, SMALL = body(150), body(500), body(500, height=110)
+LEAVING = [body(x) for x in (60, 45, 30, 15)]
+# What the tracker reports, who is there (as reported if None), whom the follower must follow, and its events.
+SCRIPTS = {
+    "a jump to a bystander is undone": (
+        [MAIN] * 5 + [SMALL] + [MAIN] * 4, [[MAIN, SMALL]] * 10, [150] * 10, {"jump": 1, "repair": 1},
+    ),
+    "a bystander is not taken while the main person is hidden": (
+        [MAIN] * 5 + [OTHER] * 4 + [MAIN] * 4, [[MAIN]] * 5 + [[OTHER]] * 4 + [[MAIN]] * 4,
+        [150] * 5 + [None] * 4 + [150] * 4, {"jump": 4},
+    ),
+    "a lost person still in view is found by looking": (
+        [MAIN] * 3 + [None] * 3, [[MAIN]] * 6, [150] * 6, {"loss": 3, "repair": 3},
+    ),
+    "somebody else is accepted after patience": (
+        [MAIN] * 3 + [OTHER] * (PATIENCE_FRAMES + 2), None, [150] * 3 + [None] * PATIENCE_FRAMES + [500] * 2,
+        {"jump": PATIENCE_FRAMES},
+    ),
+    "patience is short with a person who walked out of the picture": (
+        LEAVING + [OTHER] * (LEFT_PATIENCE_FRAMES + 2), None,
+        [60, 45, 30, 15] + [None] * LEFT_PATIENCE_FRAMES + [500] * 2, {"jump": LEFT_PATIENCE_FRAMES},
+    ),
+    "a person who enters an empty picture is accepted at once": (
+        [None] * 40 + [body(300)] * 2, None, [None] * 40 + [300] * 2, {},
+    ),
+    "a hallucinated body is nobody": ([body(300)] * 5, [[]] * 5, [None] * 5, {"stranger": 5}),
+    "a neighbor in the crop does not make a ghost": (
+        [body(300)] * 31, [[body(300)]] + [[body(340, height=200)]] * 30, [300] * 31, {},
+    ),
+}  # fmt: skip
 
 
-def test_bystander_is_not_taken_while_the_main_person_is_hidden():
-    main, bystander = body(150), body(500)
-    eyes = ScriptedEyes([main] * 5 + [bystander] * 4 + [main] * 4, [[main]] * 5 + [[bystander]] * 4 + [[main]] * 4)
-    assert follow(eyes)[0] == [150] * 5 + [None] * 4 + [150] * 4
+@pytest.mark.parametrize(("tracked", "present", "expected", "events"), SCRIPTS.values(), ids=SCRIPTS)
+def test_one_person_is_followed(tracked, present, expected, events):
+    found, follower = follow(ScriptedBackend(tracked, present))
+    assert found == expected
+    assert follower.events == events
 
 
-def test_lost_person_still_in_view_is_found_by_looking():
-    main = body(150)
-    eyes = ScriptedEyes([main] * 3 + [None] * 3, [[main]] * 6)
-    found, follower = follow(eyes)
-    assert found == [150] * 6
-    assert follower.events == {"loss": 3, "repair": 3}
-
-
-def test_somebody_else_is_accepted_after_patience():
-    main, other = body(150), body(500)
-    found, _ = follow(ScriptedEyes([main] * 3 + [other] * (PATIENCE_FRAMES + 2)))
-    assert found == [150] * 3 + [None] * PATIENCE_FRAMES + [500] * 2
-
-
-def test_patience_is_short_with_a_person_who_walked_out_of_the_picture():
-    out, other = [body(x) for x in (60, 45, 30, 15)], body(500)
-    found, _ = follow(ScriptedEyes(out + [other] * (LEFT_PATIENCE_FRAMES + 2)))
-    assert found == [60, 45, 30, 15] + [None] * LEFT_PATIENCE_FRAMES + [500] * 2
-
-
-def test_person_who_enters_an_empty_picture_is_accepted_at_once():
-    assert follow(ScriptedEyes([None] * 40 + [body(300)] * 2))[0] == [None] * 40 + [300] * 2
-
-
-def test_hallucinated_body_is_nobody():
-    found, follower = follow(ScriptedEyes([body(300)] * 5, [[]] * 5))
-    assert found == [None] * 5
-    assert follower.events == {"stranger": 5}
+def test_the_tracker_is_sent_back_to_the_main_person():
+    backend = ScriptedBackend([MAIN] * 5 + [SMALL] + [MAIN] * 4, [[MAIN, SMALL]] * 10)
+    follow(backend)
+    assert backend.seeded_at == [5]
 
 
 def test_drift_onto_furniture_ends_at_the_audit():
     person = body(300)
     num_frames = AUDIT_FRAMES + MAX_STRIKES + 5
-    found, follower = follow(ScriptedEyes([person] * num_frames, [[person]] + [[]] * (num_frames - 1)))
+    found, follower = follow(ScriptedBackend([person] * num_frames, [[person]] + [[]] * (num_frames - 1)))
     assert follower.events["ghost"] == 1
     assert found[AUDIT_FRAMES + MAX_STRIKES - 1] is None
 
 
 def test_suspicious_motion_is_audited_at_once():
-    eyes = ScriptedEyes([body(300), body(300 + 0.25 * PERSON_PX), body(300 + 0.25 * PERSON_PX)])
-    found, _ = follow(eyes)
+    backend = ScriptedBackend([body(300), body(300 + 0.25 * PERSON_PX), body(300 + 0.25 * PERSON_PX)])
+    found, _ = follow(backend)
     assert found == [300, 340, 340]
-    assert eyes.num_looks == 2  # the welcome and the second frame
-
-
-def test_neighbor_in_the_crop_does_not_make_a_ghost():
-    person, neighbor = body(300), body(340, height=200)
-    present = [[person]] + [[neighbor]] * 30
-    found, follower = follow(ScriptedEyes([person] * 31, present))
-    assert found == [300] * 31
-    assert not follower.events
+    assert backend.num_looks == 2  # the welcome and the second frame
 
 
 def test_cut_changes_the_person_at_once():
     pictures = [np.full_like(FRAME, 30)] * 5 + [np.full_like(FRAME, 200)] * 3
-    found, follower = follow(ScriptedEyes([body(150)] * 5 + [body(500)] * 3), pictures)
+    found, follower = follow(ScriptedBackend([body(150)] * 5 + [body(500)] * 3), pictures)
     assert found == [150] * 5 + [500] * 3
     assert follower.events == {"cut": 1}
 
@@ -213,6 +195,7 @@ def test_box_lies_inside_the_picture_and_nobody_is_an_empty_frame():
     assert len(to_people(None, HEIGHT, WIDTH)) == 0
 
 
+@pytest.mark.process
 def test_registry_imports_no_mediapipe():
     code = "import sys, detectors; raise SystemExit('mediapipe' in sys.modules or 'cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -271,12 +254,13 @@ def test_frames_of_a_wrong_type_are_refused():
 
 
 @needs_mediapipe
+@pytest.mark.process
 def test_stderr_stays_clean_and_usable():
     code = (
         "import sys, numpy as np; from detectors import load_detector\n"
-        "from detectors.blazepose.networks import Landmarker; from detectors.blazepose.multi_person import Region\n"
+        "from detectors.blazepose.networks import Landmarker; from detectors.blazepose.types import RotatedRoi\n"
         "frame = np.zeros((48, 64, 3), np.uint8); list(load_detector('mediapipe')([frame] * 2))\n"
-        "Landmarker()(frame, Region(30, 20, 40)); sys.stderr.write('mine')"
+        "Landmarker()(frame, RotatedRoi(30, 20, 40)); sys.stderr.write('mine')"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stderr == "mine"

@@ -11,7 +11,6 @@ from lifter import load_lifter, normalize
 from lifter.lift import Sampling, Sequence2D, lift, mirror, resample, resample_back
 from lifter.load import Lifter
 from lifter.models.posemamba import SMALL, PoseMamba
-from lifter.runtime.devices import resolve_device
 from lifter.skeletons import COCO17, H36M17, coco17_to_h36m17
 from lifter.skeletons import MOTION_FPS as FPS
 from lifter.training.train import save_weights
@@ -59,12 +58,6 @@ def flat_answer(sequence: Sequence2D) -> np.ndarray:
     return np.pad(points - points[:, :1], ((0, 0), (0, 0), (0, 1)))
 
 
-def mirrored(sequence: Sequence2D) -> Sequence2D:
-    keypoints = sequence.keypoints[:, list(COCO17.mirrored)].copy()
-    keypoints[..., 0] = sequence.width - 1 - keypoints[..., 0]
-    return Sequence2D(keypoints, sequence.timestamps_s, sequence.width, sequence.height)
-
-
 # ---------------------------------------------------------------------------------------------- resampling
 
 
@@ -74,27 +67,6 @@ def test_resampling_at_the_networks_rate_changes_nothing(frames, rng):
     # timestamps i / 50 in float64: rounding only
     np.testing.assert_allclose(resample(points, times(frames), FPS), points, rtol=0, atol=1e-9)
     np.testing.assert_allclose(resample_back(points, times(frames), FPS), points, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("fps", [10, 23.976, 29.97, 50, 120])
-def test_what_stands_still_stays(fps):
-    points = np.broadcast_to(STANDING, (31, 17, 2))
-    there = resample(points, times(31, fps), FPS)
-    np.testing.assert_allclose(there, np.broadcast_to(STANDING, there.shape), rtol=0, atol=1e-9)  # float64 pixels
-    np.testing.assert_allclose(resample_back(there, times(31, fps), FPS), points, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("fps", [10, 23.976, 29.97, 50, 120])
-def test_resampling_covers_the_whole_time(fps):
-    count = len(resample(np.zeros((31, 17, 2)), times(31, fps), FPS))
-    assert (count - 2) / FPS < 30 / fps + 1e-9
-    assert (count - 1) / FPS >= 30 / fps - 1e-6
-
-
-def test_a_single_frame_is_one_sample():
-    points = STANDING[None]
-    np.testing.assert_array_equal(resample(points, np.array([12.5]), FPS), points)
-    np.testing.assert_array_equal(resample_back(points, np.array([12.5]), FPS), points)
 
 
 def test_even_motion_is_reproduced_at_uneven_times(rng):
@@ -210,31 +182,6 @@ def test_the_answer_about_a_person_aside_is_turned_back_to_the_camera(place):
 # ---------------------------------------------------------------------------------------------- the whole path
 
 
-@pytest.mark.parametrize("frames", [1, 2, 242, 243, 244, 486, 729])
-@pytest.mark.parametrize("normalization", normalize.NORMALIZATIONS)
-def test_as_many_frames_out_as_in(tiny_model, frames, normalization):
-    (joints,) = lift(lifter(tiny_model, normalization), [noisy(frames)])
-    assert joints.shape == (frames, 17, 3)
-    assert joints.dtype == np.float32
-    assert np.isfinite(joints).all()
-    assert not joints[:, 0].any()  # the pelvis is the origin
-
-
-@pytest.mark.parametrize("fps", [10, 25, 29.97, 60])
-def test_as_many_frames_out_as_in_at_any_rate(tiny_model, fps):
-    assert lift(lifter(tiny_model), [noisy(61, fps=fps)])[0].shape == (61, 17, 3)
-
-
-@pytest.mark.parametrize("normalization", normalize.NORMALIZATIONS)
-def test_the_mirror_image_moves_as_the_mirror_image(tiny_model, normalization):
-    sequence = noisy(40)
-    (straight,), (flipped,) = (lift(lifter(tiny_model, normalization), [s]) for s in (sequence, mirrored(sequence)))
-    # float32 through a network that amplifies its input a few times
-    np.testing.assert_allclose(flipped, mirror(torch.from_numpy(straight)).numpy(), rtol=0, atol=1e-4)
-    (once,) = lift(lifter(tiny_model, normalization), [sequence], use_flip=False)
-    assert np.abs(once - straight).max() > 0.05  # the network alone is not symmetric
-
-
 def test_several_people_in_one_call_are_lifted_as_alone(tiny_model):
     sequences = [noisy(300, 1), noisy(1, 2), noisy(100, 3, fps=24)]
     sequences.append(Sequence2D(sequences[0].keypoints / 2, sequences[0].timestamps_s, 640, 480))
@@ -243,20 +190,6 @@ def test_several_people_in_one_call_are_lifted_as_alone(tiny_model):
         (alone,) = lift(lifter(tiny_model, "person"), [sequence])
         # matrix products of other batch sizes round differently
         np.testing.assert_allclose(joints, alone, rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("factor", [0.5, 3])
-def test_resolution_does_not_matter(tiny_model, factor):
-    sequence = noisy(30)
-    scaled = Sequence2D((sequence.keypoints + 0.5) * factor - 0.5, sequence.timestamps_s,
-                        int(WIDTH * factor), int(HEIGHT * factor))  # fmt: skip
-    for normalization in normalize.NORMALIZATIONS:
-        a, b = (lift(lifter(tiny_model, normalization), [s])[0] for s in (sequence, scaled))
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-3)  # float32 pixels, amplified by the network
-
-
-def test_nobody_is_an_empty_answer(tiny_model):
-    assert lift(lifter(tiny_model), []) == []
 
 
 def test_progress_sees_every_batch(tiny_model):
@@ -268,19 +201,9 @@ def test_progress_sees_every_batch(tiny_model):
             seen.append(len(batch))
             yield batch
 
+    assert lift(lifter(tiny_model), []) == []
     lift(lifter(tiny_model), [noisy(243)] * 11, progress=progress)
     assert seen == [3, 4, 4, 3]
-
-
-def test_stopping_the_progress_stops_the_work(tiny_model):
-    class CancelledError(Exception):
-        pass
-
-    def cancel(batches, total):
-        raise CancelledError
-
-    with pytest.raises(CancelledError):
-        lift(lifter(tiny_model), [noisy(5)], progress=cancel)
 
 
 # ---------------------------------------------------------------------------------------------- memory
@@ -329,12 +252,6 @@ def test_a_window_that_does_not_fit_is_an_error(tiny_model):
 
 
 # ---------------------------------------------------------------------------------------------- on a GPU
-
-
-def test_auto_is_recorded_as_the_device_that_it_means(tiny_weights):
-    ready = load_lifter(tiny_weights, "auto")
-    assert ready.provenance["device"] == str(ready.device) == str(resolve_device("auto"))
-    assert ready.windows_per_batch == {"cpu": 4, "cuda": 64}[ready.device.type]
 
 
 @pytest.fixture
@@ -406,15 +323,10 @@ def test_mirroring_twice_is_the_identity():
 # ---------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("shape", [(4, 17, 2), (5, 26, 2), (5, 17, 3), (17, 2)])
+@pytest.mark.parametrize("shape", [(4, 17, 2), (5, 26, 2), (5, 17, 3), (17, 2), (0, 17, 2)])
 def test_keypoints_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"keypoints must have shape \(5, 17, 2\), got"):
-        Sequence2D(np.zeros(shape), times(5), WIDTH, HEIGHT)
-
-
-def test_no_frames_are_refused():
-    with pytest.raises(ValueError, match="keypoints must have shape"):
-        Sequence2D(np.zeros((0, 17, 2)), times(0), WIDTH, HEIGHT)
+    with pytest.raises(ValueError, match=r"keypoints must have shape \([15], 17, 2\), got"):
+        Sequence2D(np.zeros(shape), times(5 if shape[0] else 0), WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

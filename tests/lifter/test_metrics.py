@@ -5,11 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.linalg import orthogonal_procrustes
-from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
 from lifter import metrics
-from lifter.skeletons import H36M17, LIMB_JOINTS
+from lifter.skeletons import LIMB_JOINTS
 
 
 @pytest.fixture
@@ -70,11 +69,6 @@ def test_p_mpjpe_against_scipy(predicted, truth, joints):
     np.testing.assert_allclose(metrics.p_mpjpe(similar(predicted), truth, joints), expected, rtol=1e-9)  # float64
 
 
-def test_p_mpjpe_ignores_rotation_scale_and_place(predicted, truth):
-    assert metrics.p_mpjpe(similar(truth), truth).max() < 1e-9  # float64 millimeters
-    np.testing.assert_allclose(metrics.p_mpjpe(similar(predicted), truth), metrics.p_mpjpe(predicted, truth), rtol=1e-9)
-
-
 def test_p_mpjpe_does_not_reflect(truth):
     reflected = truth * np.array([-1, 1, 1])
     errors = metrics.p_mpjpe(reflected, truth)
@@ -93,12 +87,6 @@ def test_p_mpjpe_of_a_flat_or_empty_pose_is_finite(truth):
     assert metrics.p_mpjpe(flat, flat).max() < 1e-9  # float64 millimeters
 
 
-def test_p_mpjpe_is_never_above_the_root_mean_square_of_the_unaligned_error(predicted, truth):
-    # alignment minimises squares: the mean distance is at most the root of the mean square before
-    before = 1000 * np.sqrt(((predicted - truth) ** 2).sum(-1).mean(-1))
-    assert (metrics.p_mpjpe(predicted, truth) <= before).all()
-
-
 @pytest.mark.parametrize("fps", [25.0, 29.97, 50.0])
 def test_jitter_of_constant_acceleration_is_that_acceleration(truth, fps):
     times = np.arange(30) / fps
@@ -108,20 +96,10 @@ def test_jitter_of_constant_acceleration_is_that_acceleration(truth, fps):
     assert metrics.jitter(joints, times) == pytest.approx(5)
 
 
-@pytest.mark.parametrize("frames", [1, 2])
-def test_jitter_of_less_than_three_frames_is_zero(frames):
-    assert metrics.jitter(np.ones((frames, 17, 3)), np.arange(frames) / 50) == 0
-
-
 def test_jitter_of_steady_motion_is_zero_at_a_varying_rate(truth):
     times = np.cumsum([0, 0.02, 0.06, 0.02, 0.06, 0.04])
     joints = truth[:1] + times[:, None, None] * np.array([1.0, 2, 3])
     assert metrics.jitter(joints, times) == pytest.approx(0, abs=1e-9)
-
-
-def test_bones_of_a_rigid_body_do_not_vary(truth):
-    turned = np.stack([Rotation.random(random_state=t).apply(truth[0]) + t for t in range(20)])
-    assert metrics.bone_length_variation(turned) < 1e-12  # float64
 
 
 @pytest.mark.parametrize(("shift", "expected"), [((0.003, 0.004, 0), (5, 0)), ((0, 0, 0.002), (0, 2))])
@@ -132,34 +110,7 @@ def test_errors_in_the_plane_and_in_depth_are_told_apart(truth, shift, expected)
     np.testing.assert_allclose(metrics.plane_and_depth_errors(moved / 3, truth), expected, rtol=0, atol=0.5)
 
 
-def test_bone_length_variation_by_hand():
-    # every bone alternates between 0.9 and 1.1 of its length: standard deviation 10 % of the mean
-    joints = np.zeros((10, 17, 3))
-    for child, parent in enumerate(H36M17.parents):
-        if parent >= 0:
-            joints[:, child] = joints[:, parent] + (0.3, 0, 0)
-    joints *= np.where(np.arange(10) % 2, 0.9, 1.1)[:, None, None]
-    assert metrics.bone_length_variation(joints) == pytest.approx(0.1)
-
-
-def test_summary_is_made_of_the_metrics_above(predicted, truth):
-    assert metrics.summary(predicted, truth) == {
-        "limbs_in_plane": pytest.approx(metrics.plane_and_depth_errors(predicted, truth)[0]),
-        "limbs_depth": pytest.approx(metrics.plane_and_depth_errors(predicted, truth)[1]),
-        "limbs_root_relative": pytest.approx(metrics.mpjpe(predicted, truth, LIMB_JOINTS).mean()),
-        "limbs_scaled": pytest.approx(metrics.scaled_mpjpe(predicted, truth, LIMB_JOINTS).mean()),
-        "limbs_pa": pytest.approx(metrics.p_mpjpe(predicted, truth, LIMB_JOINTS).mean()),
-        "all_root_relative": pytest.approx(metrics.mpjpe(predicted, truth).mean()),
-        "all_pa": pytest.approx(metrics.p_mpjpe(predicted, truth).mean()),
-    }
-
-
 # ------------------------------------------------------------------------------------- published measures by hand
-
-
-def test_n_mpjpe_takes_one_scale_for_every_frame(truth):
-    pulsing = truth * np.array([0.5, 1, 0.5, 1, 0.5, 1])[:, None, None]
-    assert metrics.n_mpjpe(pulsing, truth).max() < 1e-9  # float64 millimeters
 
 
 def test_n_mpjpe_uses_the_best_scale_of_least_squares(predicted, truth):
@@ -181,28 +132,6 @@ def test_velocity_error_by_hand(truth):
     assert metrics.velocity_error(truth + drift[:, None], truth).max() < 1e-9  # where the pelvis goes does not count
 
 
-def test_acceleration_error_by_hand(truth):
-    predicted = truth.copy()
-    predicted[:, 3, 0] += 0.0005 * np.arange(6) ** 2  # second difference 1 mm per frame^2
-    assert metrics.acceleration_error(predicted, truth) == pytest.approx([1 / 17] * 4)
-    assert metrics.acceleration_error(predicted, truth, fps=50) == pytest.approx([2500 / 17] * 4)  # mm/s^2
-
-
-def test_acceleration_error_averages_over_what_it_has(truth):
-    # published code divides by T: 4 numbers and two zeros over 6 frames
-    errors = metrics.acceleration_error(truth * 1.1, truth)
-    published = np.zeros(6)
-    published[:4] = errors
-    assert len(errors) == 4
-    assert published.mean() == pytest.approx(errors.mean() * 4 / 6)
-
-
-@pytest.mark.parametrize(("measure", "shortest"), [(metrics.velocity_error, 2), (metrics.acceleration_error, 3)])
-def test_differences_in_time_need_frames(truth, measure, shortest):
-    for frames in range(1, 5):
-        assert measure(truth[:frames], truth[:frames]).shape == (max(0, frames - shortest + 1),)
-
-
 def test_pck_counts_joints_nearer_than_the_threshold(truth):
     predicted = truth.copy()
     predicted[:, 3, 0] += 0.2
@@ -218,12 +147,6 @@ def test_pck_is_strict_at_the_threshold():
     predicted[0, 3, 0] = 0.125  # exact in binary
     assert metrics.pck(predicted, truth, (3,), threshold_mm=125) == 0
     assert metrics.pck(predicted, truth, (3,), threshold_mm=125.001) == 100
-
-
-def test_auc_is_the_mean_of_pck_over_31_thresholds(predicted, truth):
-    expected = np.mean([metrics.pck(predicted, truth, threshold_mm=t) for t in range(0, 151, 5)], axis=0)
-    np.testing.assert_allclose(metrics.auc(predicted, truth), expected, rtol=1e-12)
-    assert len(metrics.AUC_THRESHOLDS_MM) == 31
 
 
 def test_auc_by_hand(truth):
@@ -271,7 +194,7 @@ def test_better_alignment_never_fits_worse_in_the_mean_square(seed):
 def test_a_common_turn_and_shift_changes_no_error(seed, scale, shift):
     predicted, truth = two_bodies(seed)
     turn = Rotation.random(random_state=seed % 2**31).as_matrix()
-    for error in (*POSITION_ERRORS, metrics.velocity_error, metrics.acceleration_error):
+    for error in (*POSITION_ERRORS, metrics.velocity_error):
         moved = error(predicted @ turn.T + shift, truth @ turn.T - shift)
         np.testing.assert_allclose(moved, error(predicted, truth), rtol=1e-9, atol=1e-9)  # float64 mm
         larger = error(scale * predicted, scale * truth)  # everything is a length
@@ -285,16 +208,6 @@ def test_the_size_of_the_prediction_changes_no_scaled_error(seed, scale):
     predicted, truth = two_bodies(seed)
     for error in POSITION_ERRORS[1:]:
         np.testing.assert_allclose(error(scale * predicted, truth), error(predicted, truth), rtol=1e-7, atol=1e-9)
-
-
-@given(seeds)
-def test_p_mpjpe_is_scipys_procrustes(seed):
-    predicted, truth = two_bodies(seed)
-    for p, g, error in zip(predicted, truth, metrics.p_mpjpe(predicted, truth), strict=True):
-        size = np.linalg.norm(g - g.mean(0))  # scipy standardises both, and may reflect: near bodies do not need to
-        standard, fitted, _ = procrustes(g, p)
-        if np.linalg.det(orthogonal_procrustes(p - p.mean(0), g - g.mean(0))[0]) > 0:
-            assert error == pytest.approx(1000 * size * np.linalg.norm(fitted - standard, axis=-1).mean(), rel=1e-7)
 
 
 @given(seeds)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.initial import decay_logs, step_biases
+from lifter.models.layers.initial import decay_logs, step_biases
 from lifter.scan import cross_scan
 
 NUM_STATES = 16

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifter.models.initial import normal_
+from lifter.models.layers.initial import normal_
 from lifter.models.layers.inputs import NUM_JOINTS
 from lifter.runtime.precision import precision
 

@@ -1,4 +1,4 @@
-"""What networks take, checked in one place: windows of H36M-17 keypoints; and how they look up joints and frames."""
+"""Checks of network inputs, windows of H36M-17 keypoints, and look-ups by joint and frame."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lifter.training.mocap import takes
-from lifter.training.mocap.takes import Joint, Take, first_unusable, numbers, open_text, rotations, usable
+from lifter.training.mocap.takes import Joint, Take, numbers, open_text, require_usable, to_radians
 
 INCH_M = 0.0254
 FPS = 120.0  # of an .amc that does not say; the usual rate of the CMU database
@@ -72,9 +73,7 @@ def read_amc(path: Path) -> Take:
     columns = dict(zip(layout, np.cumsum([0, *layout.values()]).tolist(), strict=False))
     joints = build_joints(skeleton, columns)
     if header.get("degrees", skeleton.in_degrees):
-        for joint in joints:
-            for column, _ in joint.turns:
-                values[:, column] = np.radians(values[:, column])
+        to_radians(joints, values)
     return Take(joints, values, header.get("fps", FPS), skeleton.unit_m)
 
 
@@ -107,10 +106,10 @@ def parse_asf(file: TextIO) -> Skeleton:
     bones = dict(parse_bones(sections["bonedata"], in_degrees))
     parents = parse_parents(sections["hierarchy"], bones)
     root = {words[0].lower(): words[1:] for words in sections["root"]}
-    order = root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"])
-    if any(len(o) != 2 or o[0].lower() not in "tr" or o[1].lower() not in AXES for o in order):
+    order = [channel.lower() for channel in root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"])]
+    if not set(order) <= {kind + axis for kind in "tr" for axis in AXES} or len(set(order)) != len(order):
         raise ValueError(f"order of the root is {' '.join(order)[:40]!r}, expected some of TX TY TZ RX RY RZ")
-    root_order = tuple((o[0].lower() == "t", AXES.index(o[1].lower())) for o in order)
+    root_order = tuple((channel[0] == "t", AXES.index(channel[1])) for channel in order)
     turned = [*root.get("orientation", ["0", "0", "0"]), *root.get("axis", [])]
     root_bone = Bone(
         numbers(root.get("position", ["0", "0", "0"]), 3, "position of the root"), parse_axes(turned, in_degrees), ()
@@ -182,12 +181,7 @@ def parse_axes(words: list[str], in_degrees: bool) -> np.ndarray:
     if sorted(order) != sorted(AXES):
         raise ValueError(f"order of an axis is {order!r}, expected XYZ or another order of the three")
     angles = numbers(words[:3], 3, "an axis")
-    if in_degrees:
-        angles = np.radians(angles)
-    product = np.eye(3)
-    for letter, angle in zip(order, angles, strict=True):
-        product = rotations(np.array([angle]), AXES.index(letter))[0] @ product
-    return product
+    return Rotation.from_euler(order, angles, degrees=in_degrees).as_matrix()  # small letters: fixed axes
 
 
 def parse_parents(lines: list[list[str]], bones: dict[str, Bone]) -> dict[str, str]:
@@ -261,8 +255,7 @@ def parse_amc(file: TextIO, skeleton: Skeleton) -> tuple[dict[str, int], np.ndar
         except ValueError as error:
             raise ValueError(f"frame {count}: {error}") from error
     channels = np.array(values).reshape(-1, sum(width for _, width in layout))
-    if not usable(channels):
-        raise ValueError(f"frame {first_unusable(channels) + 1} has values that are no usable numbers")
+    require_usable(channels)
     return dict(layout), channels, header
 
 

@@ -10,7 +10,7 @@ from typing import TextIO
 import numpy as np
 
 from lifter.training.mocap import takes
-from lifter.training.mocap.takes import Joint, Take, first_unusable, numbers, open_text, usable
+from lifter.training.mocap.takes import Joint, Take, numbers, open_text, require_usable, to_radians
 
 CHANNELS = tuple(f"{axis}{kind}" for kind in ("position", "rotation") for axis in "xyz")
 CHANNELS_HELP = "up to six of Xposition, Yrotation and so on"
@@ -39,9 +39,7 @@ def read_bvh(path: Path) -> Take:
                 f"Frame Time: is {frame_time:g} s, expected {takes.FRAME_TIMES_S[0]} to {takes.FRAME_TIMES_S[1]}"
             )
         channels = read_rows(file, num_frames, num_channels)
-    for joint in joints:
-        for column, _ in joint.turns:
-            channels[:, column] = np.radians(channels[:, column])
+    to_radians(joints, channels)
     return Take(joints, channels, 1 / frame_time)
 
 
@@ -87,8 +85,7 @@ def read_rows(file: TextIO, num_frames: int, num_channels: int) -> np.ndarray:
     if len(rows) != num_frames:
         count = "more" if len(rows) > num_frames else f"only {len(rows)}"
         raise ValueError(f"it has {count} rows of numbers, expected {num_frames} as Frames: says")
-    if not usable(rows):
-        raise ValueError(f"frame {first_unusable(rows) + 1} has values that are no usable numbers")
+    require_usable(rows)
     return rows
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline, make_interp_spline
 
-from lifter.skeletons import H36M17, MOTION_FPS
+from lifter.skeletons import H36M17, MOTION_FPS, joints_from_bones
 from lifter.training.mocap.acclaim import read_amc
 from lifter.training.mocap.bvh import read_bvh
 from lifter.training.mocap.rigs import h36m17_from, is_cmu
@@ -50,7 +51,7 @@ def read_recording(path: Path) -> Recording:
     if CMU_60_FPS.match(path.stem) and abs(take.fps - 120) < 1:
         take = replace(take, fps=60.0)
     joints = h36m17_from(take)
-    pieces = [joints[part] for part in steady_parts(joints, take.fps)]
+    pieces = [joints[part] for part in contiguous_segments(joints, take.fps)]
     clips = [resample(piece, take.fps) for piece in pieces]
     clips = [clip for clip in clips if len(clip) >= MIN_SECONDS * MOTION_FPS]
     if not clips:
@@ -62,8 +63,8 @@ def read_recording(path: Path) -> Recording:
     return Recording(f"cmu_{trial.group(1)}" if trial else None, dict(zip(names, clips, strict=True)))
 
 
-def steady_parts(joints: np.ndarray, fps: float) -> list[slice]:
-    """Return the stretches of joints (F, 17, 3), meters, in which none is faster than ``MAX_SPEED``.
+def contiguous_segments(joints: np.ndarray, fps: float) -> list[slice]:
+    """Return the segments of joints (F, 17, 3), meters, in which none is faster than ``MAX_SPEED``.
 
     Between two frames that are too far apart both are left out, and one more on either side.
     """
@@ -84,30 +85,16 @@ def resample(joints: np.ndarray, fps: float) -> np.ndarray:
     """
     if abs(fps / MOTION_FPS - 1) < 1e-3 or len(joints) < 2:
         return joints
+    frames = np.arange(len(joints))
     places = np.arange(int((len(joints) - 1) / fps * MOTION_FPS + 1e-6) + 1) * (fps / MOTION_FPS)
-    before = np.minimum(places.astype(int), len(joints) - 2)
-    part = (places - before)[:, None, None].astype(np.float32)
-    padded = with_ends(joints)
     if fps >= SMOOTHED_FPS:
-        smooth = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-        moved = smooth[before] + part * (smooth[before + 1] - smooth[before])
+        smooth = joints.copy()
+        smooth[1:-1] = (joints[:-2] + joints[1:-1] + joints[2:]) / 3
+        curve = make_interp_spline(frames, smooth, k=1)
     else:
-        moved = cubic(padded[before], padded[before + 1], padded[before + 2], padded[before + 3], part)
-    lengths = bone_lengths(joints)
-    return with_lengths(moved, lengths[before] + part[..., 0] * (lengths[before + 1] - lengths[before]))
-
-
-def with_ends(joints: np.ndarray) -> np.ndarray:
-    """Return joints (F, 17, 3) with one frame before and one after, (F + 2, 17, 3), that go on straight."""
-    return np.concatenate([2 * joints[:1] - joints[1:2], joints, 2 * joints[-1:] - joints[-2:-1]])
-
-
-def cubic(p0: np.ndarray, p1: np.ndarray, p2: np.ndarray, p3: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Return the Catmull-Rom curve through four neighbors, at ``part`` (0 to 1) between the middle two."""
-    straight = p2 - p0
-    bend = 2 * p0 - 5 * p1 + 4 * p2 - p3
-    twist = 3 * (p1 - p2) + p3 - p0
-    return p1 + part / 2 * (straight + part * (bend + part * twist))
+        curve = CubicHermiteSpline(frames, joints, np.gradient(joints, axis=0))  # Catmull-Rom
+    lengths = make_interp_spline(frames, bone_lengths(joints), k=1)
+    return with_lengths(curve(places).astype(np.float32), lengths(places).astype(np.float32))
 
 
 def bone_lengths(joints: np.ndarray) -> np.ndarray:
@@ -117,9 +104,6 @@ def bone_lengths(joints: np.ndarray) -> np.ndarray:
 
 def with_lengths(joints: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return joints (F, 17, 3) with bones of the given lengths (F, 16); pelvis and directions stay."""
-    scale = lengths / np.maximum(bone_lengths(joints), 1e-9)
-    placed = joints.copy()
-    for joint, parent in enumerate(H36M17.parents):  # parents come first
-        if parent >= 0:
-            placed[:, joint] = placed[:, parent] + scale[:, joint - 1, None] * (joints[:, joint] - joints[:, parent])
-    return placed
+    bones = joints[:, 1:] - joints[:, H36M17.parents[1:]]
+    scale = lengths / np.maximum(np.linalg.norm(bones, axis=-1), 1e-9)
+    return np.stack(joints_from_bones(joints[:, 0], scale[..., None] * bones), axis=1)

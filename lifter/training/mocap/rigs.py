@@ -1,4 +1,4 @@
-"""Rigs: which joints of a take are the 17 of H36M, in meters with z up; the same points as in our converted mocap."""
+"""Rigs: maps the joints of a take to H36M-17 in meters with z up."""
 
 from __future__ import annotations
 
@@ -151,10 +151,9 @@ def find_body(joints: Sequence[Joint]) -> Body:
     thorax = next((index[name] for name in NECKS if name in index), None)
     head = next((index[name] for name in HEADS if name in index), None)
     found = {**legs, **arms}
-    missing = [f"{side}_{part}" for side in ("right", "left") for part in ("hip", "knee", "ankle")
-               if f"{side}_{part}" not in legs]  # fmt: skip
-    missing += ["pelvis"] * (not legs) + ["spine", "thorax"] * (thorax is None) + ["nose", "head"] * (head is None)
-    missing += [name for name in H36M17.names[11:] if name not in arms]
+    known = {*found, *(["pelvis"] if legs else []), *(["spine", "thorax"] if thorax is not None else []),
+             *(["nose", "head"] if head is not None else [])}  # fmt: skip
+    missing = [name for name in H36M17.names if name not in known]
     if thorax is None or head is None or missing:
         names = ", ".join(joint.name for joint in joints if not joint.name.endswith(" end"))
         raise ValueError(f"unknown skeleton: no joint for {', '.join(missing)}; its joints are {names[:1500]}")

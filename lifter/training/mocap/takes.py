@@ -1,4 +1,4 @@
-"""A take: one recorded skeleton in motion, whatever file it came from, and where its joints are."""
+"""A take: one recorded skeleton in motion, read from any format, and its forward kinematics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 # Files come from strangers: what is larger than any real recording is refused before it is worked on.
 MAX_BYTES = 512 * 2**20
@@ -74,30 +75,22 @@ def numbers(words: Sequence[str], count: int, what: str) -> np.ndarray:
         values = np.array([float(word) for word in words])
     except ValueError:
         values = np.empty(0)
-    if len(values) != count or not usable(values):
+    if len(values) != count or not (np.abs(values) < MAX_VALUE).all():
         raise ValueError(f"{what} is {' '.join(words[:6])!r}, expected {count} finite numbers")
     return values
 
 
-def usable(values: np.ndarray) -> bool:
-    """Return whether all values are finite and below ``MAX_VALUE``."""
-    return bool((np.abs(values) < MAX_VALUE).all())  # NaN compares as false
+def require_usable(rows: np.ndarray) -> None:
+    """Raise ValueError unless all values of rows (F, C) are finite and below ``MAX_VALUE``."""
+    is_usable = (np.abs(rows) < MAX_VALUE).all(axis=1)  # NaN compares as false
+    if not is_usable.all():
+        raise ValueError(f"frame {int(is_usable.argmin()) + 1} has values that are no usable numbers")
 
 
-def first_unusable(rows: np.ndarray) -> int:
-    """Return the first row with a value that ``usable`` refuses."""
-    return int(np.argmin((np.abs(rows) < MAX_VALUE).all(axis=1)))
-
-
-def rotations(angles: np.ndarray, axis: int) -> np.ndarray:
-    """Return matrices (n, 3, 3) that turn by ``angles`` (n,) radians around axis 0 (x), 1 (y) or 2 (z)."""
-    first, second = (axis + 1) % 3, (axis + 2) % 3
-    matrices = np.zeros((len(angles), 3, 3))
-    matrices[:, axis, axis] = 1
-    matrices[:, first, first] = matrices[:, second, second] = np.cos(angles)
-    matrices[:, second, first] = np.sin(angles)
-    matrices[:, first, second] = -matrices[:, second, first]
-    return matrices
+def to_radians(joints: Sequence[Joint], channels: np.ndarray) -> None:
+    """Turn the angles among ``channels`` (F, C) from degrees to radians, in place."""
+    columns = [column for joint in joints for column, _ in joint.turns]
+    channels[:, columns] = np.radians(channels[:, columns])
 
 
 def place(take: Take, wanted: Sequence[int], frames: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -127,10 +120,8 @@ def place(take: Take, wanted: Sequence[int], frames: slice | np.ndarray) -> tupl
 
 def own_rotation(joint: Joint, channels: np.ndarray) -> np.ndarray:
     """Return the rotations (n, 3, 3) of a joint against its parent; ``channels`` is (n, C)."""
-    column, axis = joint.turns[0]
-    product = rotations(channels[:, column], axis)
-    for column, axis in joint.turns[1:]:
-        product = product @ rotations(channels[:, column], axis)
+    order = "".join("XYZ"[axis] for _, axis in joint.turns)  # capitals: every rotation about the axes turned so far
+    product = Rotation.from_euler(order, channels[:, [column for column, _ in joint.turns]]).as_matrix()
     return product if joint.axes is None else joint.axes @ product @ joint.axes.T
 
 

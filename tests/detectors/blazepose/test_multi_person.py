@@ -11,19 +11,11 @@ from detectors.blazepose.multi_person import MIN_FIT, PADDING, MultiPersonPose, 
 from detectors.blazepose.one_euro_filter import OneEuroFilter
 from detectors.blazepose.types import PoseDetection, RotatedRoi
 from detectors.boxes.types import BoxDetections
+from tests.people import COCO_STANDING as STANDING
+from tests.people import body
 
 HEIGHT, WIDTH = 480, 640
 FRAME = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-STANDING = np.array(
-    [[0, -0.50], [0.02, -0.52], [-0.02, -0.52], [0.04, -0.51], [-0.04, -0.51],
-     [0.11, -0.38], [-0.11, -0.38], [0.14, -0.20], [-0.14, -0.20], [0.15, -0.03], [-0.15, -0.03],
-     [0.07, 0.0], [-0.07, 0.0], [0.08, 0.25], [-0.08, 0.25], [0.08, 0.5], [-0.08, 0.5]],
-    np.float32,
-)  # fmt: skip
-
-
-def body(x: float, y: float = 240, height: float = 160) -> PoseDetection:
-    return PoseDetection((STANDING * height + (x, y)).astype(np.float32), np.full(17, 0.9, np.float32))
 
 
 def box_of(person: PoseDetection) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detectors.boxes.interpolation import boxed_frames, filled
+from detectors.boxes.interpolation import boxed_frames, fill_gaps
 from detectors.boxes.types import BoxDetections
 
 
@@ -20,28 +20,28 @@ def left_edges(boxes: BoxDetections) -> list[float]:
 
 
 def test_a_person_moves_evenly_from_look_to_look():
-    found = list(filled([at(0), None, None, at(24), None, at(24)]))
+    found = list(fill_gaps([at(0), None, None, at(24), None, at(24)]))
     assert [left_edges(boxes) for boxes in found] == [[0], [8], [16], [24], [24], [24]]
     assert [boxes.is_detected for boxes in found] == [True, False, False, True, False, True]
 
 
 def test_people_who_pass_each_other_keep_their_boxes():
-    found = list(filled([at(0, 100), None, at(90, 12)]))
+    found = list(fill_gaps([at(0, 100), None, at(90, 12)]))
     assert left_edges(found[1]) == pytest.approx([6, 95])
 
 
 def test_who_comes_or_goes_has_a_box_all_the_time_between():
-    found = list(filled([at(0), None, None, at(0, 500), None, at(500)]))
+    found = list(fill_gaps([at(0), None, None, at(0, 500), None, at(500)]))
     assert [left_edges(boxes) for boxes in found] == [[0], [0, 500], [0, 500], [0, 500], [0, 500], [500]]
 
 
 def test_behind_the_last_look_boxes_stay():
-    assert [left_edges(boxes) for boxes in filled([at(7), None, None])] == [[7], [7], [7]]
+    assert [left_edges(boxes) for boxes in fill_gaps([at(7), None, None])] == [[7], [7], [7]]
 
 
 def test_nobody_is_nobody():
-    assert [len(boxes.boxes) for boxes in filled([at(), None, at()])] == [0, 0, 0]
-    assert list(filled([])) == []
+    assert [len(boxes.boxes) for boxes in fill_gaps([at(), None, at()])] == [0, 0, 0]
+    assert list(fill_gaps([])) == []
 
 
 @given(num_frames=st.integers(0, 40), every=st.integers(1, 9), size=st.integers(1, 10))

@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from checkpoints.tensors import read_weights
+from detectors import yolo_pose
 from detectors.boxes import yolo
-from detectors.boxes.load import batches
-from detectors.boxes.yolo import Letterbox, Yolo, YoloPose
+from detectors.boxes.batches import batches
+from detectors.boxes.yolo import Letterbox, Yolo
+from detectors.yolo_pose import YoloPose
 
 needs_ultralytics = pytest.mark.skipif(find_spec("ultralytics") is None, reason="the yolo extra is not installed")
 FRAME = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
@@ -172,7 +174,7 @@ def test_published_and_own_files_give_what_ultralytics_itself_gives(files, name)
 def test_networks_run_on_frames_and_repeat_themselves(files, monkeypatch):
     monkeypatch.setattr(yolo, "MIN_SCORE", 0.0)  # untrained networks are sure of nothing
     monkeypatch.setattr(yolo, "MAX_PEOPLE", 4)
-    detector = yolo.build([files / "yolo26n-pose.pt"])
+    detector = yolo_pose.build([files / "yolo26n-pose.pt"])
     first, second = ([*detector([FRAME] * 3)] for _ in range(2))
     assert [len(people) for people in first] == [4, 4, 4]
     assert all(np.array_equal(a.keypoints, b.keypoints) for a, b in zip(first, second, strict=True))
@@ -181,14 +183,14 @@ def test_networks_run_on_frames_and_repeat_themselves(files, monkeypatch):
 
 @needs_ultralytics
 def test_nobody_is_an_empty_frame(files):
-    (people,) = yolo.build([files / "yolo26n-pose.pt"])([np.zeros((90, 120, 3), np.uint8)])
+    (people,) = yolo_pose.build([files / "yolo26n-pose.pt"])([np.zeros((90, 120, 3), np.uint8)])
     assert len(people) == 0
 
 
 @needs_ultralytics
 def test_box_networks_are_no_pose_detectors(files):
     with pytest.raises(ValueError, match="finds boxes only; yolo-pose needs a -pose network"):
-        yolo.build([files / "yolo26n.pt"])
+        yolo_pose.build([files / "yolo26n.pt"])
 
 
 @needs_ultralytics
@@ -225,9 +227,8 @@ def refuse(*arguments, **_):
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
 import cv2, numpy as np, torch
 before = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), np.get_printoptions()["linewidth"]
-from detectors.boxes import yolo
-from detectors.boxes.load import batches
-(people,) = yolo.build([__import__("pathlib").Path(sys.argv[1])])([np.zeros((64, 64, 3), np.uint8)])
+from detectors import yolo_pose
+(people,) = yolo_pose.build([__import__("pathlib").Path(sys.argv[1])])([np.zeros((64, 64, 3), np.uint8)])
 after = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS"), np.get_printoptions()["linewidth"]
 sys.stderr.write("" if before == after else f"{before} became {after}")
 sys.stderr.write("".join(asked))
@@ -235,6 +236,7 @@ sys.stderr.write("".join(asked))
 
 
 @needs_ultralytics
+@pytest.mark.process
 def test_it_is_offline_and_silent_and_writes_into_its_own_cache_only(files, root, tmp_path):
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()

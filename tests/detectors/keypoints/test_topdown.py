@@ -61,7 +61,7 @@ def test_a_flat_or_negative_heatmap_gives_a_place_and_no_score():
     assert scores.max() <= 0
 
 
-def test_mirrored_heatmaps_are_turned_back_with_sides_exchanged_and_shifted_by_one():
+def test_mirrored_heatmaps_are_turned_back_with_sides_swapped_and_shifted_by_one():
     points = torch.rand(17, 2, generator=torch.Generator().manual_seed(2)) * torch.tensor([30.0, 46.0]) + 8
     straight = gaussians(points, 64, 48)
     seen_in_mirror = points[list(COCO17.mirrored)] * torch.tensor([-1.0, 1.0]) + torch.tensor([48.0, 0.0])

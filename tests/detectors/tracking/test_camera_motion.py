@@ -33,7 +33,7 @@ def verdict(frames, boxes=NOBODY):
     for frame in frames:
         for _ in range(EVERY):
             camera.see(frame, boxes)
-    return camera.moves
+    return camera.is_moving
 
 
 def test_a_camera_on_a_tripod_stands_still(scenery):
@@ -73,13 +73,13 @@ def test_people_who_walk_do_not_count(scenery):
     for i in range(25):
         for _ in range(EVERY):
             camera.see(*walker_before(scenery, i))
-    assert camera.moves is False
+    assert camera.is_moving is False
     assert max(camera.shifts) < 0.005
 
 
 def test_a_blank_wall_tells_nothing():
     assert verdict([np.full((360, 640, 3), 127, np.uint8)] * 20) is None
-    assert CameraMotion().moves is None
+    assert CameraMotion().is_moving is None
 
 
 def test_someone_who_fills_the_picture_leaves_nothing_to_tell(scenery):
@@ -89,10 +89,10 @@ def test_someone_who_fills_the_picture_leaves_nothing_to_tell(scenery):
 
 def test_every_shot_is_judged_by_itself(scenery):
     frames = [view(scenery)] * 60 + [255 - view(scenery, shift=(3.0 * i, 0)) for i in range(60)]
-    footage = FrameObserver()
-    list(footage.note(People.nobody() for _ in footage.watch(frames)))
-    assert footage.cuts == [60]
-    assert {start: camera.moves for start, camera in footage.cameras.items()} == {0: False, 60: True}
+    observer = FrameObserver()
+    list(observer.note(People.nobody() for _ in observer.watch(frames)))
+    assert observer.cuts == [60]
+    assert {start: camera.is_moving for start, camera in observer.cameras.items()} == {0: False, 60: True}
 
 
 @pytest.mark.parametrize("size", [(2, 2), (9, 1600), (360, 40)])

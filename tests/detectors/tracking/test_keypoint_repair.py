@@ -48,7 +48,7 @@ def test_kicks_and_punches_are_not_touched(shared, rate):
 
 @pytest.mark.parametrize("joints", [np.arange(17), ARMS, LEGS], ids=["all", "arms", "legs"])
 @pytest.mark.parametrize("length", [1, 5, 30])
-def test_exchanged_sides_are_exchanged_back_and_flagged(motion, joints, length):
+def test_swapped_sides_are_swapped_back_and_flagged(motion, joints, length):
     frames = slice(110, 110 + length)  # he stands and faces the camera
     spoilt, scores = motion.copy(), np.full((len(motion), 17), 0.9, np.float32)
     scores[:, 9] = 0.7
@@ -65,7 +65,7 @@ def test_exchanged_sides_are_exchanged_back_and_flagged(motion, joints, length):
 
 @pytest.mark.parametrize("length", [1, 5, 60])
 @pytest.mark.parametrize("place", ["start", "end", "twice"])
-def test_exchanges_at_the_ends_and_repeated_ones_are_put_right(motion, place, length):
+def test_swaps_at_the_ends_and_repeated_ones_are_put_right(motion, place, length):
     count = len(motion)
     starts = {"start": [0], "end": [count - length], "twice": [20, 130]}[place]
     swapped = np.zeros((count, 17), bool)
@@ -76,7 +76,7 @@ def test_exchanges_at_the_ends_and_repeated_ones_are_put_right(motion, place, le
     np.testing.assert_array_equal(changed[:, 5:], swapped[:, 5:])
 
 
-def test_a_face_that_was_not_exchanged_tells_although_most_frames_were(motion):
+def test_a_face_that_was_not_swapped_tells_although_most_frames_were(motion):
     facing = motion[90:150]  # he faces the camera
     spoilt = facing.copy()
     spoilt[10:50, 5:] = facing[10:50][:, MIRRORED[5:]]
@@ -87,7 +87,7 @@ def test_a_face_that_was_not_exchanged_tells_although_most_frames_were(motion):
 
 
 @pytest.mark.parametrize("gap_s", [0.1, 0.2])
-def test_an_exchange_is_followed_across_a_gap(motion, gap_s):
+def test_a_swap_is_followed_across_a_gap(motion, gap_s):
     gap = slice(115, 115 + round(gap_s * FPS))
     observed = np.ones(len(motion), bool)
     observed[gap] = False
@@ -116,8 +116,8 @@ def test_frames_in_which_the_detector_puts_both_sides_into_one_place_turn_nobody
     assert (order == np.arange(17)).all()
 
 
-def test_an_exchange_that_ends_unseen_spoils_nothing(motion):
-    # exchanged from frame 60; at 80 both sides fall into one place for a while, and are right from then on
+def test_a_swap_that_ends_unseen_spoils_nothing(motion):
+    # swapped from frame 60; at 80 both sides fall into one place for a while, and are right from then on
     spoilt = motion.copy()
     spoilt[60:80] = motion[60:80][:, MIRRORED]
     middle = (motion[80:88] + motion[80:88][:, MIRRORED]) / 2

@@ -36,15 +36,6 @@ def network(recipe):
     return make
 
 
-@pytest.fixture(scope="module")
-def golden(root):
-    def load(name: str):
-        with np.load(root / "tests" / "golden" / f"{name}_xs_seed0.npz") as npz:
-            return {key: npz[key] for key in npz.files}
-
-    return load
-
-
 def answer(model, keypoints) -> np.ndarray:
     with torch.inference_mode():
         return model(torch.as_tensor(keypoints)).numpy()
@@ -61,7 +52,7 @@ def assert_golden(actual: np.ndarray, expected: np.ndarray):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_golden_output_and_what_leads_to_it(network, golden, recipe, name):
-    model, expected = network(name), golden(name)
+    model, expected = network(name), golden(f"{name}_xs_seed0")
     assert sum(p.numel() for p in model.parameters()) == expected["n_params"]
     assert len(model.state_dict()) == expected["n_tensors"]
     # float32 sums of millions of numbers taken in float64: any wrong weight shows
@@ -83,82 +74,14 @@ def test_golden_output_and_what_leads_to_it(network, golden, recipe, name):
 def test_every_scan_gives_the_golden_output(network, golden, backend):
     if reason := scan.usable_backends("cpu")[backend]:
         pytest.skip(reason)
-    model, expected = network("hgmamba"), golden("hgmamba")
+    model, expected = network("hgmamba"), golden("hgmamba_xs_seed0")
     scan.use_backend(model, backend)
     output = answer(model, expected["input"][:1])
     scan.use_backend(model, "auto")
     assert_golden(output, expected["output"][:1])
 
 
-def change_hyperedges(monkeypatch):
-    monkeypatch.setattr(hgmamba, "PARTS", ((1, 7, 8), *hgmamba.PARTS[1:]))
-
-
-def complete_the_skeleton(monkeypatch):
-    neighbors = [{*row} for row in graph_mixers.JOINT_NEIGHBOURS]
-    for joint, row in enumerate(list(neighbors)):
-        for other in row:
-            neighbors[other].add(joint)
-    monkeypatch.setattr(graph_mixers, "JOINT_NEIGHBOURS", tuple(map(tuple, neighbors)))
-
-
-def take_three_frames(monkeypatch):
-    monkeypatch.setattr(graph_mixers, "NUM_NEAREST", 3)
-
-
-def exchange_scan_orders(monkeypatch):
-    forward = hgmamba.GridMamba.forward
-
-    def exchanged(self, x):
-        self.is_joint_major = not self.is_joint_major
-        y = forward(self, x)
-        self.is_joint_major = not self.is_joint_major
-        return y
-
-    monkeypatch.setattr(hgmamba.GridMamba, "forward", exchanged)
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [("hgmamba", change_hyperedges), ("hgmamba", take_three_frames), ("hgmamba", exchange_scan_orders),
-     ("motionagformer", complete_the_skeleton), ("motionagformer", take_three_frames)],
-)  # fmt: skip
-def test_the_golden_output_notices_a_wrong_part(golden, recipe, monkeypatch, name, change):
-    change(monkeypatch)
-    model = NETWORKS[name].build(NETWORKS[name].XS).eval()
-    model.load_state_dict(recipe.fill(model.state_dict(), 0))
-    expected = golden(name)
-    difference = np.abs(answer(model, expected["input"]) - expected["output"])
-    assert (difference < TOLERANCE).mean() < 0.5  # measured: 0.23 for one joint missing in one hyperedge, else 0
-
-
 # ---------------------------------------------------------------------------------------------- sizes and keys
-
-
-@pytest.mark.parametrize(
-    ("name", "config", "parameters", "tensors"),
-    [
-        ("hgmamba", "XS", 2_877_087, 1173), ("hgmamba", "SMALL", 6_194_157, 2531),
-        ("hgmamba", "BASE", 14_200_403, 1561),
-        ("motionagformer", "XS", 2_241_531, 801), ("motionagformer", "SMALL", 4_817_119, 1725),
-        ("motionagformer", "BASE", 11_723_811, 1065), ("motionagformer", "LARGE", 19_007_111, 1725),
-    ],
-)  # fmt: skip
-def test_sizes_are_those_of_the_published_networks(name, config, parameters, tensors):
-    with torch.device("meta"):
-        model = NETWORKS[name].build(getattr(NETWORKS[name], config))
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    assert len(model.state_dict()) == tensors
-    assert NETWORKS[name].config_of(model.state_dict()) == getattr(NETWORKS[name], config)
-
-
-@pytest.mark.parametrize(("config", "parameters"), [("XS", 2_930_487), ("SMALL", 6_309_857), ("BASE", 14_469_235)])
-def test_the_body_scale_is_an_option(config, parameters):
-    plain = getattr(hgmamba, config)
-    with torch.device("meta"):
-        model = hgmamba.build(HGMambaConfig(plain.width, plain.depth, plain.window, use_bodyscale=True))
-    assert sum(p.numel() for p in model.parameters()) == parameters
-    assert hgmamba.config_of(model.state_dict()) == model.config
 
 
 def test_the_body_scale_adds_the_hyperedges_of_the_whole_body_and_the_bones():
@@ -184,20 +107,6 @@ def test_hyperedges_weigh_as_in_the_paper():
     for (row, column), value in expected.items():
         assert float(found[row, column]) == pytest.approx(value, abs=1e-5)  # given to five digits
     assert torch.equal(found, found.T)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("state", [{}, {"layers.0.weight": torch.zeros(1)}, {"layers.x.y": torch.zeros(1)}])
-def test_weights_of_something_else_are_refused(name, state):
-    with pytest.raises(ValueError, match=r"no (HGMamba|MotionAGFormer) weights: expected keys such as layers\.0"):
-        NETWORKS[name].config_of(state)
-
-
-def test_a_width_that_heads_cannot_share_is_refused():
-    with torch.device("meta"):
-        state = motionagformer.build(MotionAGFormerConfig(12, 1, 3)).state_dict()
-    with pytest.raises(ValueError, match="no MotionAGFormer weights"):
-        motionagformer.config_of(state)
 
 
 # ---------------------------------------------------------------------------------------------- nearest frames
@@ -270,20 +179,6 @@ def test_somebody_who_stands_still_does_not_depend_on_rounding(network, name, no
     assert np.median(np.abs(output - exact)) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("noise_px", [0, 1e-3])
-def test_somebody_who_stands_still_is_the_same_in_any_batch_on_any_number_of_threads(network, name, noise_px, threads):
-    model, keypoints = network(name), still_person(27, noise_px, 2)
-    threads(1)
-    alone = answer(model, keypoints)
-    threads(2)
-    for batch in (keypoints, torch.cat([keypoints.flip(1), keypoints, keypoints])):
-        row = min(1, len(batch) - 1)
-        difference = np.abs(answer(model, batch)[row] - alone[0])
-        assert difference.max() < 0.01  # bit for bit on most processors; the rest as above
-        assert np.median(difference) < TOLERANCE
-
-
 # ---------------------------------------------------------------------------------------------- training
 
 
@@ -295,15 +190,6 @@ def small(request, recipe):
     model = module.build(config)
     model.load_state_dict(recipe.fill(model.state_dict(), 0))
     return model
-
-
-def test_gradients_reach_every_parameter_that_learns(small):
-    small.train()(torch.randn(2, 6, NUM_JOINTS, 3)).square().mean().backward()
-    still = [name for name, p in small.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
-    assert not still
-    dead = {name.split(".")[-2:][0] if "V" in name else name.split(".")[-1]
-            for name, p in small.named_parameters() if not p.requires_grad}  # fmt: skip
-    assert dead <= {"alpha1", "alpha2", "V"}
 
 
 def test_the_graph_learns_through_what_it_gathers_not_through_the_choice():
@@ -344,8 +230,8 @@ def test_the_order_of_joints_changes_at_the_rate_of_the_block(recipe):
         outputs = [block(x) for _ in range(200)]
     changed = sum(bool((output - plain).abs().max() > 1e-3) for output in outputs)
     assert 25 <= changed <= 75  # 50 expected of 200, standard deviation 6
-    suppress_duplicates = {round(float(output.double().sum()), 6) for output in outputs}
-    assert len(suppress_duplicates) >= changed / 2  # orders are drawn anew
+    distinct = {round(float(output.double().sum()), 6) for output in outputs}
+    assert len(distinct) >= changed / 2  # orders are drawn anew
 
 
 def test_stochastic_depth_reaches_the_sub_blocks():

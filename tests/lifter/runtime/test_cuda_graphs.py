@@ -92,6 +92,7 @@ def test_rows_of_another_length_are_refused(model):
         graphed(model)(rows(2)[:, :26])
 
 
+@pytest.mark.process
 @pytest.mark.requires_cuda
 def test_what_waits_for_the_gpu_cannot_be_recorded_and_says_so(root):
     code = (

@@ -8,7 +8,7 @@ import torch
 
 from lifter import scan
 from lifter.scan import cpu, reference
-from lifter.scan.around import gated_norm, grid_conv
+from lifter.scan.fused_ops import gated_norm, grid_conv
 
 CHUNK = 16  # steps between two checkpoints of the compiled kernel; the lengths below go around it
 
@@ -42,6 +42,12 @@ GRIDS = [
 ]
 
 
+def sweep(shapes: list[tuple]) -> list:
+    """Every shape with every kind of decays; slow but for any decays, and for the second shape."""
+    return [pytest.param(shape, kind, marks=[] if kind == "any" or shape == shapes[1] else pytest.mark.slow)
+            for shape in shapes for kind in KINDS]  # fmt: skip
+
+
 def run(runner: str, name: str):
     """Return function ``name`` of the door with this backend, or of the compiled scan with this instruction set."""
     backend, _, instructions = runner.partition(" ")
@@ -53,6 +59,11 @@ def run(runner: str, name: str):
     if instructions:
         return partial(getattr(cpu, name), instructions=instructions)
     return partial(getattr(scan, name), backend=backend)
+
+
+def call(function, inputs, softplus=True):
+    """Return the one-dimensional scan of ``inputs`` by a function from ``run``."""
+    return (door if "backend" in function.keywords else selective)(function, inputs, softplus)
 
 
 @pytest.fixture(params=RUNNERS)
@@ -144,11 +155,9 @@ def assert_agrees(function, definition, inputs, frozen=()):
 # ---------------------------------------------------------------------------------------------- one-dimensional
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("shape", "kind"), sweep(SHAPES), ids=str)
 def test_selective_scan_agrees_with_the_definition(runner, shape, kind):
     function = run(runner, "selective_scan")
-    call = selective if " " in runner else door
     assert_agrees(
         lambda x: call(function, x),
         lambda x: selective(reference.selective_scan, x),
@@ -160,7 +169,6 @@ def test_steps_are_used_as_they_are_without_softplus(runner):
     function = run(runner, "selective_scan")
     inputs = selective_inputs(2, 16, 2, 16, CHUNK + 1)
     inputs["delta"], inputs["delta_bias"] = inputs["delta"].abs() / 10, inputs["delta_bias"].abs() / 100
-    call = selective if " " in runner else door
     assert_agrees(
         lambda x: call(function, x, softplus=False),
         lambda x: selective(reference.selective_scan, x, softplus=False),
@@ -185,7 +193,6 @@ def test_steps_around_the_softplus_threshold(runner, kind):
     inputs["delta"] = torch.linspace(15, 25, CHUNK + 1).expand(1, 16, -1).clone()
     inputs["delta_bias"] = torch.zeros(16)
     inputs["A"] = inputs["A"] / 50  # so that the state lives longer than one step
-    call = selective if " " in runner else door
     assert_agrees(lambda x: call(function, x), lambda x: selective(reference.selective_scan, x), inputs)
 
 
@@ -195,7 +202,6 @@ def test_a_state_that_decays_to_nothing_in_one_step(runner, kind):
     function = run(runner, "selective_scan")
     inputs = selective_inputs(1, 16, 1, 16, CHUNK + 1, kind=kind)
     inputs["delta_bias"] = torch.full((16,), 300.0)
-    call = selective if " " in runner else door
     value, gradients = with_gradients(lambda x: call(function, x), inputs, torch.float32)
     x = {k: v.double() for k, v in inputs.items()}
     gates = (x["B"] * x["C"]).sum(2)  # (B, 1, L)
@@ -210,7 +216,6 @@ def test_a_state_that_hardly_decays(runner):
     inputs = selective_inputs(1, 16, 1, 16, 8 * CHUNK, kind="powers")
     inputs["delta_bias"] = torch.full((16,), -7.0)
     inputs["delta"] = inputs["delta"] / 10
-    call = selective if " " in runner else door
     assert_agrees(lambda x: call(function, x), lambda x: selective(reference.selective_scan, x), inputs)
 
 
@@ -223,7 +228,6 @@ def test_known_answer_of_three_steps(runner):
         "B": torch.tensor([[[[1.0, 1.0, 0.5]]]]), "C": torch.tensor([[[[1.0, 10.0, 100.0]]]]),
         "D": torch.tensor([0.5]), "delta_bias": torch.zeros(1),
     }  # fmt: skip
-    call = selective if " " in runner else door
     y = call(function, inputs, softplus=False)
     # h = 1, 2.5, 3.25
     assert y.flatten().tolist() == pytest.approx([1.5, 26.0, 327.0], rel=1e-6)  # a few roundings of float32
@@ -232,8 +236,7 @@ def test_known_answer_of_three_steps(runner):
 # ---------------------------------------------------------------------------------------------- over the token grid
 
 
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("grid", "kind"), sweep(GRIDS), ids=str)
 def test_cross_scan_agrees_with_the_definition(runner, grid, kind):
     function = run(runner, "cross_scan")
     order = scan.grid_orders(*grid[1:3])
@@ -259,7 +262,7 @@ WEIGHTS = ("dt_weight", "dt_bias", "A", "D")
     [("A",), WEIGHTS, tuple(n for n in ("source0", "source1", "projection0", "projection1", *WEIGHTS) if n != "A")],
     ids=["decays", "all weights", "all but decays"],
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["unit", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_frozen_inputs_leave_all_other_gradients_right(runner, kind, frozen):
     function = run(runner, "cross_scan")
     inputs = cross_inputs(2, 5, 14, 32, 2, 16, 2, kind=kind)
@@ -321,13 +324,12 @@ def test_inputs_are_left_as_they_were(runner):
     function = run(runner, "selective_scan")
     inputs = selective_inputs(2, 20, 2, 16, 70)
     copies = {k: v.clone() for k, v in inputs.items()}
-    (selective if " " in runner else door)(function, inputs)
+    call(function, inputs)
     assert all(torch.equal(inputs[k], copies[k]) for k in inputs)
 
 
 def test_strided_inputs_give_the_same(runner):
     function = run(runner, "selective_scan")
-    call = selective if " " in runner else door
     inputs = selective_inputs(2, 20, 2, 16, 70)
     strided = {k: v.transpose(0, -1).contiguous().transpose(0, -1) for k, v in inputs.items()}
     # sums over strided memory may be taken in another order; the compiled scan copies first
@@ -375,37 +377,29 @@ def test_channels_must_divide_into_groups():
         door(scan.selective_scan, selective_inputs(1, 16, 3, 16, 5))
 
 
-@pytest.mark.parametrize("name", ["source1", "projection0"])
-def test_wrong_tokens_are_rejected(name):
-    inputs = cross_inputs(1, 2, 3, 16, 1, 16, 2)
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("source1", "sources and projections must have"), ("projection0", "sources and projections must have"),
+     ("dt_bias", "dt_bias must have shape"), ("A", "A must have shape"), ("D", "D must have shape"),
+     ("order", r"order must have shape \(4, 6\), got \(4, 5\)")],
+)  # fmt: skip
+def test_wrong_shapes_of_walks_are_named(name, text):
+    inputs = {**cross_inputs(1, 2, 3, 16, 1, 16, 2), "order": scan.grid_orders(2, 3)}
     inputs[name] = inputs[name][:, :-1]
-    with pytest.raises(ValueError, match="sources and projections must have shapes"):
-        cross(scan.cross_scan, inputs, scan.grid_orders(2, 3))
-
-
-@pytest.mark.parametrize("name", ["dt_bias", "A", "D"])
-def test_wrong_parameters_of_a_walk_are_rejected(name):
-    inputs = cross_inputs(1, 2, 3, 16, 1, 16, 2)
-    inputs[name] = inputs[name][:, :-1]
-    with pytest.raises(ValueError, match=f"{name} must have shape"):
-        cross(scan.cross_scan, inputs, scan.grid_orders(2, 3))
-
-
-def test_an_order_of_another_length_is_rejected():
-    with pytest.raises(ValueError, match=r"order must have shape \(4, 6\), got \(4, 4\)"):
-        cross(scan.cross_scan, cross_inputs(1, 2, 3, 16, 1, 16, 2), scan.grid_orders(2, 2))
+    with pytest.raises(ValueError, match=text):
+        cross(scan.cross_scan, inputs, inputs["order"])
 
 
 def test_more_states_than_the_compiled_scan_holds(compiled):
     function = run(compiled, "selective_scan")
     with pytest.raises(ValueError, match="at most 16 states, got 17; use backend='torch'"):
-        (selective if " " in compiled else door)(function, selective_inputs(1, 16, 1, 17, 3))
+        call(function, selective_inputs(1, 16, 1, 17, 3))
 
 
 # batch, frames, joints, channels: borders on every side, fewer frames than the kernel is wide, more rows than parts
 @pytest.mark.parametrize("grid", [(1, 1, 17, 16), (2, 2, 17, 32), (3, 9, 17, 128), (1, 5, 1, 48)], ids=str)
 @pytest.mark.parametrize("instructions", ["portable", "avx2", "avx512"])
-def test_what_surrounds_the_scans_agrees_with_pytorch(grid, instructions, monkeypatch):
+def test_fused_operations_agree_with_pytorch(grid, instructions, monkeypatch):
     if isinstance(reason := cpu.kernel(instructions), str):
         pytest.skip(reason)
     monkeypatch.setattr(cpu, "best_kernel", lambda: instructions)

@@ -21,7 +21,7 @@ from lifter import scan
 from lifter.models.layers.bimamba import both_ways
 from lifter.models.posemamba import BASE, LARGE, SMALL, PoseMamba, PoseMambaConfig
 from lifter.scan import mamba_ssm, reference, torch_loop, triton_scan
-from lifter.scan.around import grid_conv
+from lifter.scan.fused_ops import grid_conv
 from lifter.scan.triton_scan import Cut
 from tests.lifter.scan.test_scan import (
     assert_agrees,
@@ -225,6 +225,8 @@ def test_a_whole_network_trains_as_with_the_definition():
 # ---------------------------------------------------------------------------------------------- without a GPU
 
 
+@pytest.mark.process
+@pytest.mark.interpreter
 @needs_triton
 @not_interpreted
 def test_the_interpreter_agrees(root):
@@ -286,7 +288,10 @@ def resources(cubin: bytes, folder: Path) -> dict[str, int]:
 @needs_triton
 @not_interpreted
 @pytest.mark.parametrize("name", ["span_ends", "chain_spans", "forward", "adjoint_ends", "backward"])
-@pytest.mark.parametrize(("capability", "E", "R"), [(80, 128, 4), (90, 256, 8)], ids=["sm_80, S", "sm_90, L"])
+@pytest.mark.parametrize(
+    ("capability", "E", "R"),
+    [pytest.param(80, 128, 4, marks=pytest.mark.slow, id="sm_80, S"), pytest.param(90, 256, 8, id="sm_90, L")],
+)
 def test_a_kernel_compiles_without_spilling(name, capability, E, R, tmp_path):
     import triton
 
@@ -319,6 +324,7 @@ def test_the_grid_convolution_compiles_for_a_gpu(name, tmp_path):
     assert used["STACK"] == 0  # where spilled registers would go
 
 
+@pytest.mark.process
 @not_interpreted
 def test_importing_the_door_loads_no_kernel(root):
     kernels = "('triton', 'lifter.scan.triton_kernels', 'lifter.scan.triton_depthwise')"
@@ -336,6 +342,7 @@ def test_the_kernels_say_what_they_need():
         assert scan.usable_backends("cuda")["triton"] == "needs a CUDA device: PyTorch finds none"
 
 
+@pytest.mark.process
 @needs_triton
 @not_interpreted
 def test_auto_never_chooses_the_interpreter(root):
@@ -394,6 +401,7 @@ def test_an_absent_mamba_ssm_comes_with_the_command_to_install_it(device):
         scan.resolve_backend("mamba_ssm", device)
 
 
+@pytest.mark.process
 @not_interpreted
 def test_a_broken_mamba_ssm_is_told_from_an_absent_one(tmp_path, root):
     package = {
@@ -407,6 +415,7 @@ def test_a_broken_mamba_ssm_is_told_from_an_absent_one(tmp_path, root):
     assert reason_with(package, "cpu", tmp_path, root) == "needs a CUDA device, not cpu"
 
 
+@pytest.mark.process
 @not_interpreted
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
 def test_a_whole_mamba_ssm_needs_a_gpu(tmp_path, root):

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from lifter.skeletons import H36M17, NOMINAL_BONE_SUM_M
-from lifter.training.mocap import library
-from lifter.training.mocap.library import MotionLibrary, load_motion, split_of
+from lifter.training.mocap.library import MotionLibrary, clip_weights, fingerprint, load_motion, split_of
 from tests.people import waving, write_mocap
 
 
@@ -85,7 +84,7 @@ def test_splits_share_no_clip_and_reserved_subjects_are_never_trained_on(tmp_pat
 def test_kinds_of_motion_share_the_draws(tmp_path):
     # a thousand times more exercise than dance still gives each its share: 0.33 and 0.12 of what is there
     names = ["uiprmd_s01:a", "uiprmd_s01:b", "cmu_60:salsa"]
-    weights = library.clip_weights(names, np.array([4000, 1000, 5]))
+    weights = clip_weights(names, np.array([4000, 1000, 5]))
     assert weights.sum() == pytest.approx(1)
     assert weights[2] / weights[:2].sum() == pytest.approx(0.12 / 0.33)
     assert weights[0] / weights[1] == pytest.approx(2)  # by the root of the length
@@ -107,8 +106,8 @@ def test_a_folder_without_motion_says_so(tmp_path, folder):
 def test_the_fingerprint_tells_motions_apart(library):
     other = replace(library, joints=library.joints + 1e-3)
     renamed = replace(library, names=("a", "b", "c"))
-    assert len({library.fingerprint(x) for x in (library, other, renamed)}) == 3
-    assert library.fingerprint(library) == library.fingerprint(library.to("cpu"))
+    assert len({fingerprint(x) for x in (library, other, renamed)}) == 3
+    assert fingerprint(library) == fingerprint(library.to("cpu"))
 
 
 def test_recorded_motion_has_three_separate_splits(shared):

@@ -1,4 +1,4 @@
-"""What surrounds the scans of a PoseMamba block: ``grid_conv`` before them, ``gated_norm`` behind them.
+"""The fused operations of a PoseMamba block: ``grid_conv`` before the scans, ``gated_norm`` behind them.
 
 Where the scans run in Triton or compiled for the CPU, these are single kernels there, too: a pass over the tokens
 instead of one per operation. Anywhere else they are PyTorch's operations.

@@ -1,4 +1,4 @@
-"""Initial values that take arithmetic. On the meta device, where only shapes count, there are none.
+"""Initial values that need arithmetic; skipped on the meta device, where only shapes count.
 
 There, arithmetic would import the compiler of PyTorch, which takes longer than loading weights and network together;
 what ``torch.nn`` itself initializes does not.
