@@ -7,10 +7,10 @@ from itertools import accumulate
 from pathlib import Path
 
 ERRORS = {
-    "noisy_p1": "detector-like 2D, root-relative with one scale",
-    "noisy_p2": "detector-like 2D, Procrustes",
-    "clean_p1": "exact 2D, root-relative with one scale",
-    "clean_p2": "exact 2D, Procrustes",
+    "noisy_p1": "simulated detections, MPJPE (scale-aligned)",
+    "noisy_p2": "simulated detections, PA-MPJPE",
+    "clean_p1": "ground-truth 2D, MPJPE (scale-aligned)",
+    "clean_p2": "ground-truth 2D, PA-MPJPE",
 }
 
 

@@ -84,7 +84,7 @@ def build_ui(service: Service) -> Any:
             idle = {start: gr.Button(interactive=True), cancel: gr.Button(visible=False)}
             job_id = None
             try:
-                job_id = service.submit(path, options_of(*chosen))
+                job_id = service.submit(path, options_of(dict(zip(settings, chosen, strict=True))))
                 yield {job: job_id, cancel: gr.Button(visible=True)}
                 for status in service.watch(job_id):
                     yield {news: html.progress(status)}
