@@ -11,8 +11,8 @@ from lifter.skeletons import COCO17, H36M17, MOTION_FPS
 from lifter.training.augmentation_config import AugmentationConfig
 from lifter.training.random_draws import Rng
 
-# What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate --stills`` and
-# ``--detector-errors`` measure them (docs/results.md). Units: the person's size in the picture. First
+# What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate stills`` and
+# ``evaluate clips --detector-errors`` measure them (docs/results.md). Units: the person's size in the picture. First
 # how far up the trunk (towards the shoulders) it marks a joint, on average ...
 OFFSET_UP = {"nose": 0.008, "shoulder": 0.023, "elbow": 0.005, "hip": 0.003, "knee": 0.004, "ankle": 0.014}
 # ... then how much its errors spread, over those of the trunk: joints that can be seen, and joints behind the body.
