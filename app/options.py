@@ -44,7 +44,7 @@ class Options:
     )  # fmt: skip
     detector: str = setting(
         AUTO, f"2D pose estimator; auto is the first of {', '.join(BEST_FIRST)} that can run here; one of",
-        choices=(AUTO, *DETECTORS), web=PAGE, label="Detector", hint="Finds people and their keypoints.",
+        choices=lambda: (AUTO, *DETECTORS), web=PAGE, label="Detector", hint="Finds people and their keypoints.",
         offers=usable_detectors,
     )  # fmt: skip
     detector_weights: tuple[str, ...] = setting(

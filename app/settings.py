@@ -23,7 +23,7 @@ class Setting:
         flag: Name on the command line, without dashes; "" is the name of the field.
         limits: Least and largest value.
         unit: Unit of the value.
-        choices: Allowed values; of a tuple, allowed items. Empty for any.
+        choices: Allowed values; of a tuple, allowed items; or what returns them, for registries. Empty for any.
         check: Raises ValueError for a value that is not allowed, where limits and choices do not say it.
         is_advanced: Whether the help lists it under "Advanced".
         envvar: Environment variable that sets it.
@@ -41,7 +41,7 @@ class Setting:
     flag: str = ""
     limits: tuple[float, float] | None = None
     unit: str = ""
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     check: Callable[[Any], object] | None = None
     is_advanced: bool = False
     envvar: str | None = None
@@ -55,17 +55,22 @@ class Setting:
     always: tuple[str, ...] = ()
 
     @property
+    def allowed(self) -> tuple[str, ...]:
+        """The choices as they are now."""
+        return self.choices() if callable(self.choices) else self.choices
+
+    @property
     def full_help(self) -> str:
         """The help with the range, or with choices that are too many for a column."""
         if self.limits is not None:
             low, high = self.limits
             return f"{self.help.rstrip('.')}; {low:g} to {high:g} {self.unit}".rstrip() + "."
-        return f"{self.help.rstrip('.')}: {', '.join(self.choices)}." if self.has_many_choices else self.help
+        return f"{self.help.rstrip('.')}: {', '.join(self.allowed)}." if self.has_many_choices else self.help
 
     @property
     def has_many_choices(self) -> bool:
         """Whether the help lists the choices in its sentence."""
-        return len(self.choices) > MANY
+        return len(self.allowed) > MANY
 
 
 def setting(default: Any, help: str, **about: Any) -> Any:
@@ -104,8 +109,8 @@ class SettingField:
             return
         about = self.about
         items = value if self.is_tuple else (value,)
-        if about.choices and (unknown := [item for item in items if item not in about.choices]):
-            raise ValueError(f"unknown {self.flag} {unknown[0]!r}; choose from {', '.join(about.choices)}")
+        if (allowed := about.allowed) and (unknown := [item for item in items if item not in allowed]):
+            raise ValueError(f"unknown {self.flag} {unknown[0]!r}; choose from {', '.join(allowed)}")
         if about.limits is not None and not about.limits[0] <= value <= about.limits[1]:  # also refuses NaN
             low, high = about.limits
             raise ValueError(f"{self.flag} must lie between {low:g} and {high:g} {about.unit}, got {value}")

@@ -50,7 +50,7 @@ def with_options(
 def _flag(field: SettingField, default: Any) -> inspect.Parameter:
     """Return the parameter that typer makes a flag of."""
     about = field.about
-    is_text = field.is_tuple and bool(about.choices)  # "json,npz"; tuples of anything are flags that repeat
+    is_text = field.is_tuple and bool(about.allowed)  # "json,npz"; tuples of anything are flags that repeat
     name = f"--{field.flag}/--no-{field.flag}" if field.type is bool else f"--{field.flag}"
     option = typer.Option(
         name,
@@ -62,8 +62,8 @@ def _flag(field: SettingField, default: Any) -> inspect.Parameter:
     kind: Any = field.type
     if field.is_tuple:
         kind = str if is_text else list[str]
-    elif about.choices:
-        kind = Literal[about.choices]
+    elif about.allowed:
+        kind = Literal[about.allowed]
     value = ",".join(default) if is_text else list(default) if field.is_tuple else default
     annotation = Annotated[kind | None if default is None else kind, option]  # type: ignore[valid-type]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=annotation)

@@ -22,7 +22,7 @@ def controls(gr: Any, options: type = Options) -> dict[str, Any]:
 def _control(gr: Any, field: SettingField) -> Any:
     about, default = field.about, field.default
     usual = {"label": about.label or field.name, "info": about.hint or None, "visible": about.web == PAGE}
-    offered = list(about.offers() if about.offers else about.choices)
+    offered = list(about.offers() if about.offers else about.allowed)
     if field.is_tuple:
         chosen = [name for name in offered if name not in about.always]
         return gr.CheckboxGroup(chosen, value=chosen, **usual)  # everything: files are cheap here

@@ -86,6 +86,7 @@ SAMPLE = ("run", "assets/walk_wave.mp4", "-o", "out")
         (("evaluate", "clips", "a.mp4", "b.mp4", "--ground-truth", "README.md"), 2, "--ground-truth"),
         (("evaluate", "clips", "assets/empty_room.mp4"), 1, "--ground-truth"),
         (("evaluate", "clips", "assets/walk_wave.mp4", "--ground-truth", "README.md"), 1, "h36m_cam"),
+        (("evaluate", "mocap", "docs"), 1, "no validation motion"),
         (("evaluate", "stills", "README.md"), 1, "no COCO keypoints file"),
         (("evaluate", "h36m", "README.md"), 1, "was not read"),
         (("evaluate", "h36m", "assets"), 1, "h36m*.pkl"),

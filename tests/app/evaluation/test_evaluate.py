@@ -214,19 +214,14 @@ def test_motion_is_scored_with_any_weights_file(mocap, weights, request):
     ]  # fmt: skip
 
 
-def test_lifters_are_compared_in_one_table(mocap, tiny_model, tiny_weights, published):
+def test_lifters_are_compared_in_one_table(mocap, tiny_weights, published):
     options = Options(lifter=str(tiny_weights), device="cpu")
-    table = compare_lifters(mocap, [str(tiny_weights), str(published), str(tiny_weights)], options)
+    table = compare_lifters(mocap, [str(tiny_weights), str(published)], options)
     rows = list(zip(*(column.cells for column in table.columns), strict=True))
-    assert len(rows) == 3
-    assert rows[0] == rows[2] != rows[1]
+    assert [row[0] for row in rows] == [str(tiny_weights), str(published)]
     windows, steady = evaluate_mocap(mocap, options)
     assert rows[0][3:5] == tuple(next(iter(column.cells)) for column in windows.columns[2:])
     assert rows[0][5:] == tuple(list(column.cells)[1] for column in steady.columns[3:5])  # simulated detections
-    command = ["evaluate", "mocap", mocap, "--lifter", tiny_weights, "--compare", published, "--device", "cpu"]
-    answer = CliRunner().invoke(cli, list(map(str, command)), catch_exceptions=False)
-    assert answer.exit_code == 0
-    assert f"{sum(p.numel() for p in tiny_model.parameters()):,}" in answer.output
 
 
 # -------------------------------------------------------------------------------------------------------- report
