@@ -54,11 +54,11 @@ class TrainingOptions:
         metavar="NAME",
     )  # fmt: skip
     schedule: str = setting(
-        "laptop", "laptop, full (a GPU), long (days; ended by --cooldown) or published (PoseMamba's).",
+        "laptop", "laptop is for a CPU, full for a GPU, long for days (ended by --cooldown), published is PoseMamba's; one of",
         choices=SCHEDULE_NAMES,
     )  # fmt: skip
     rate_scale: float = setting(
-        1.0, "Factor of the schedule's learning rates; below 1 to go on from good weights", limits=(1e-9, 10)
+        1.0, "Factor of the schedule's learning rates; below 1 to go on from good weights", limits=(0.0001, 10)
     )
     fps: float = setting(50.0, "Frames per second that the network takes: 50 or 25.", check=_check_rate)
     init_weights: Path | None = setting(None, "Begin with the weights in this file.")

@@ -20,7 +20,7 @@ class UiOptions:
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0: reachable by others.", envvar="GRADIO_SERVER_NAME")
     port: int | None = setting(None, "Default: the first free one from 7860.", envvar="GRADIO_SERVER_PORT")
     auth: str | None = setting(None, "NAME:PASSWORD that visitors need.", envvar="POSEMAMBA_AUTH")
-    workers: int | None = setting(None, "Processes that analyze; default one per GPU, or one for the CPU.")
+    workers: int | None = same_as(ServerOptions, "num_workers")
     keep_minutes: float = setting(SERVER.keep_s / 60, "Results are deleted after this time.")
     max_minutes: float = setting(SERVER.limits.max_duration_s / 60, "Longest video that is taken.")
     max_megabytes: int = setting(SERVER.limits.max_bytes // 10**6, "Largest file that is taken.")
