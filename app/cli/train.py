@@ -54,7 +54,7 @@ class TrainingOptions:
         metavar="NAME",
     )  # fmt: skip
     schedule: str = setting(
-        "laptop", "laptop is for a CPU, full for a GPU, long for days (ended by --cooldown), published is PoseMamba's; one of",
+        "laptop", "laptop: a CPU; full: a GPU; long: days, ended by --cooldown; published: PoseMamba's; one of",
         choices=SCHEDULE_NAMES,
     )  # fmt: skip
     rate_scale: float = setting(
