@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-# What files in the containers of app.video.reader are usually called. Others are found by name or by --pattern.
+# What files in the containers of app.video.reader are usually called. Others are found by name or by --glob.
 VIDEO_SUFFIXES = {
     ".mp4", ".mov", ".m4v", ".3gp", ".3g2", ".mj2", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg",
     ".m2v", ".vob", ".flv", ".f4v", ".wmv", ".asf", ".ogv", ".gif", ".mxf", ".nut", ".ivf", ".dv", ".rm", ".rmvb",

@@ -26,7 +26,7 @@ POLL_S = 0.05
 START_S = 300  # given up after
 
 
-def time_ui(clip: Path, people: int, uploads: Path | None) -> Table:
+def time_web(clip: Path, people: int, uploads: Path | None) -> Table:
     """Return how the web app does on this machine, in a process of its own that ends with this call.
 
     Args:

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from rich.table import Table
 
+from app.evaluation.ground_truth import match_person
+from app.evaluation.tables import new_table
 from app.evaluation.tracking_metrics import PARTS, DetectorRun
 from detectors import Detector
 from detectors.people import People
@@ -55,15 +57,18 @@ class Sample:
     num_missed: int
 
 
-def of_clip(watched: DetectorRun) -> Sample:
+def of_clip(run: DetectorRun) -> Sample:
     """Return a sample of the person whom the detector's first one is nearest to.
 
     Raises:
         ValueError: The detector found nobody in the whole clip.
     """
-    who = _followed(watched.people, watched.keypoints)
-    points, hidden = watched.keypoints[:, who], watched.hidden[:, who]
-    return sample_of(watched.people, points, hidden, np.ones(hidden.shape, bool), watched.fps)
+    seen = [t for t, people in enumerate(run.people) if len(people)]
+    if not seen:
+        raise ValueError("the detector found nobody in the whole clip; measure it on a clip it can see")
+    who = match_person(np.array([run.people[t].keypoints[0] for t in seen]), run.keypoints[seen])
+    points, hidden = run.keypoints[:, who], run.hidden[:, who]
+    return sample_of(run.people, points, hidden, np.ones(hidden.shape, bool), run.fps)
 
 
 def of_stills(annotations: Path, detector: Detector, most: int = 1000) -> Sample:
@@ -112,18 +117,6 @@ def _look(detector: Detector, picture: np.ndarray, box: np.ndarray) -> People:
     return People(seen.boxes, seen.box_scores, keypoints, seen.scores)
 
 
-def _followed(people: list[People], points: np.ndarray) -> int:
-    """Return the index of the true person (F, P, 17, 2) px that the detector's first person is nearest to."""
-    distances = [
-        [np.linalg.norm(seen.keypoints[0] - truth, axis=-1).mean() for truth in true_people]
-        for seen, true_people in zip(people, points, strict=True)
-        if len(seen)
-    ]
-    if not distances:
-        raise ValueError("the detector found nobody in the whole clip; measure it on a clip it can see")
-    return int(np.mean(distances, axis=0).argmin())
-
-
 def sample_of(people: list[People], points: np.ndarray, hidden: np.ndarray, known: np.ndarray, fps: float) -> Sample:
     """Return what the first person of every picture shows, true points (n, 17, 2) px."""
     found = np.array([p.keypoints[0] if len(p) else np.full((17, 2), np.nan) for p in people])
@@ -155,7 +148,7 @@ def _along_trunk(vectors: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.stack([(vectors * right).sum(-1), (vectors * up).sum(-1)], axis=-1)
 
 
-def tables(title: str, samples: list[Sample]) -> Iterator[Table]:
+def error_tables(title: str, samples: list[Sample]) -> Iterator[Table]:
     """Yield the errors of all samples together: per joint, in time, by score, and swaps of left and right."""
     measured, missed = sum(len(s.errors) for s in samples), sum(s.num_missed for s in samples)
     heading = f"{title}: {measured} pictures, {missed} more with nobody or somebody else; % of the person's size"
@@ -167,11 +160,9 @@ def tables(title: str, samples: list[Sample]) -> Iterator[Table]:
 
 
 def _per_joint(title: str, samples: list[Sample]) -> Table:
-    table = Table(title=title)
-    table.add_column("joint")
-    for column in ("offset up", "spread up / across", "median, seen", "hidden share", "median, hidden", "score seen",
-                   "score hidden"):  # fmt: skip
-        table.add_column(column, justify="right")
+    columns = ("joint", "offset up", "spread up / across", "median, seen", "hidden share", "median, hidden",
+               "score seen", "score hidden")  # fmt: skip
+    table = new_table(title, columns)
     errors, scores, hidden, known = (
         np.concatenate([getattr(s, name) for s in samples]) for name in ("errors", "scores", "hidden", "known")
     )
@@ -196,11 +187,9 @@ def _median(values: np.ndarray, digits: int = 1) -> str:
 
 def _in_time(samples: list[Sample]) -> Table:
     """Return how errors change over time, about each clip's mean: spread, white part, correlation at some lags."""
-    table = Table(title="errors over time, about their mean in each clip; % of the person's size")
-    table.add_column("joint")
     lags = [f"correlation after {lag:.2f} s" for lag in LAGS_S]
-    for column in ("spread", "white part", *lags):
-        table.add_column(column, justify="right")
+    title = "errors over time, about their mean in each clip; % of the person's size"
+    table = new_table(title, ["joint", "spread", "white part", *lags])
     for j, name in enumerate(COCO17.names):
         series = [s.errors[:, j] - s.errors[:, j].mean(0) for s in samples]
         every = np.concatenate(series)
@@ -215,9 +204,8 @@ def _in_time(samples: list[Sample]) -> Table:
 
 
 def _by_score(samples: list[Sample]) -> Table:
-    table = Table(title="error of the limbs by the detector's score; % of the person's size")
-    for column in ("score", "keypoints", "median", "mean"):
-        table.add_column(column, justify="right")
+    title = "error of the limbs by the detector's score; % of the person's size"
+    table = new_table(title, ["score", "keypoints", "median", "mean"])
     limbs = [i for i, name in enumerate(COCO17.names) if name.rpartition("_")[2] in PARTS]
     distance = np.concatenate([np.linalg.norm(x.errors, axis=-1)[:, limbs] for x in samples])
     scores, known = (np.concatenate([getattr(x, name)[:, limbs] for x in samples]) for name in ("scores", "known"))
@@ -229,9 +217,6 @@ def _by_score(samples: list[Sample]) -> Table:
 
 
 def _swaps(samples: list[Sample]) -> Table:
-    table = Table(title="share of pictures in which left and right are exchanged")
-    for pair in PARTS:
-        table.add_column(pair, justify="right")
     shares = []
     for pair in PARTS:
         sides = [COCO17.index(f"left_{pair}"), COCO17.index(f"right_{pair}")]
@@ -243,5 +228,4 @@ def _swaps(samples: list[Sample]) -> Table:
         apart = np.linalg.norm(truth[:, 0] - truth[:, 1], axis=-1) > SWAP_DISTANCE
         is_swapped = known.all(1) & apart & (crossed < SWAP_MARGIN * straight)
         shares.append(f"{is_swapped.mean():.3f}")
-    table.add_row(*shares)
-    return table
+    return new_table("share of pictures in which left and right are swapped", PARTS, [shares])

@@ -1,9 +1,10 @@
-"""A page of results in Markdown: every table beside the command that prints it, and on which machine it did."""
+"""A page of results in Markdown: every table with the command and the machine that printed it."""
 
 from __future__ import annotations
 
 import csv
 import datetime
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from app.bench.measure import machine
-from app.evaluation.clip_accuracy import Evaluation
+from app.evaluation.tables import Evaluation
 from app.evaluation.training_curves import draw_curves
 from app.options import Options
 from app.pipeline import cached_lifter
@@ -23,36 +24,48 @@ from lifter.training.train import git_revision
 
 ABLATIONS = "ablations.csv"  # beside the page, written by ``posemamba ablate``
 CURVES = "curves.png"
-PUBLISHED = """## Published figures
+SECTION = re.compile(r"^## (.+)\n", re.MULTILINE)
+HEAD = """# Results
 
-As published by the authors, not measured here: Human3.6M (S9, S11), stacked-hourglass 2D, flip averaging, at the true
-scale of every frame.
+Every table is printed by the command above it; with `--report` the command writes its section anew."""
+PUBLISHED = """As published by the authors, not measured here: Human3.6M (S9, S11), stacked-hourglass 2D, flip
+averaging, at the true scale of every frame.
 
-| lifter | window, frames | P1 / P2, mm |
+| lifter | window, frames | MPJPE / PA-MPJPE, mm |
 | --- | ---: | ---: |
 {rows}
 
 Sources: model card of `nankingjings/PoseMamba-weights` on Hugging Face; tables of the HGMamba paper, also for
 MotionAGFormer, and the abstract of its own; README of MDTF. SSR-STF is not listed: ours is a design after it.
-Whoever has a license of the data and published weights measures them with `posemamba evaluate --h36m
+Whoever has a license of the data and published weights measures them with `posemamba evaluate h36m
 h36m_sh_conf_cam_source_final.pkl --lifter PoseMamba_L.bin`. They do not compare with the tables above: other people,
 other joints, other 2D, and there the scale is given."""
 
 
 def write_report(path: Path, evaluations: Sequence[Evaluation], options: Options) -> Path:
-    """Write the page to ``path``, the training curves beside it, and return ``path``.
+    """Write the tables into the page at ``path``, the training curves beside it, and return ``path``.
 
-    Each file appears whole or not at all. ``ablations.csv`` beside the page becomes a table.
+    Sections of a page that this function wrote stay, but for those with the same titles. Each file appears whole or not
+    at all. ``ablations.csv`` beside the page becomes a table.
 
     Raises:
         ValueError: ``ablations.csv`` has other columns than ``posemamba ablate`` writes, or a curve cannot be read.
         RuntimeError: There are curves to draw and matplotlib is not installed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sections = [_head(options), *(_section(evaluation) for evaluation in evaluations)]
-    sections += [*_ablations(path.parent / ABLATIONS), *_curves(options.lifter, path.parent), _published()]
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    old = SECTION.split(text)[1:] if text.startswith(HEAD) else []  # title, body, title, body, ...
+    sections = dict(zip(old[::2], map(str.strip, old[1::2]), strict=True))
+    sections |= {evaluation.title: _section(evaluation, options) for evaluation in evaluations}
+    last = {
+        "Ablations": _ablations(path.parent / ABLATIONS),
+        f"Training curves of {options.lifter}": _curves(options.lifter, path.parent),
+        "Published figures": _published(),
+    }
+    sections = {title: body for title, body in sections.items() if title not in last} | last
+    parts = [HEAD, *(f"## {title}\n\n{body}" for title, body in sections.items() if body)]
     with atomic_write(path) as part:
-        part.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+        part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 
@@ -61,31 +74,19 @@ def _published() -> str:
     return PUBLISHED.format(rows="\n".join(rows))
 
 
-def _head(options: Options) -> str:
+def _section(evaluation: Evaluation, options: Options) -> str:
     lifter = cached_lifter(options.lifter, options.device, options.backend)
     weights = lifter.provenance["weights"]
-    return "\n".join(
-        [
-            "# Results",
-            "",
-            "Written by this command; the numbers of each table are printed by the command above it.",
-            "",
-            _code(shlex.join(["posemamba", *sys.argv[1:]])),
-            "",
-            f"- date: {datetime.date.today().isoformat()}",
-            f"- machine: {machine(lifter.device)}",
-            f"- code: {git_revision()} (`+`: with changes that were not committed)",
-            f"- lifter: {lifter.name}, 2D normalized by {lifter.normalization}, unit {lifter.unit}, "
-            f"scan {lifter.provenance['scan_backend']} on {lifter.device}",
-            f"- weights: `{weights['file']}`, SHA-256 `{weights['sha256']}`",
-            f"- 2D from pixels: {options.detector}, quality {options.quality}",
-        ]
-    )
-
-
-def _section(evaluation: Evaluation) -> str:
-    tables = [markdown(table) for table in evaluation.tables]
-    return "\n\n".join([f"## {evaluation.title}", _code(evaluation.command), *tables])
+    lines = [
+        f"- {datetime.date.today().isoformat()}, {machine(lifter.device)}",
+        f"- code: {git_revision()} (`+`: with changes that were not committed)",
+        f"- lifter: {lifter.name}, 2D normalized by {lifter.normalization}, unit {lifter.unit}, "
+        f"scan {lifter.provenance['scan_backend']} on {lifter.device}",
+        f"- weights: `{weights['file']}`, SHA-256 `{weights['sha256']}`",
+        f"- 2D from pixels: {options.detector}, quality {options.quality}",
+    ]
+    command = _code(shlex.join(["posemamba", *sys.argv[1:]]))
+    return "\n\n".join([command, "\n".join(lines), *map(markdown, evaluation.tables)])
 
 
 def _code(command: str) -> str:
@@ -105,18 +106,18 @@ def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _ablations(path: Path) -> list[str]:
-    """Return the section on ablations, none without the file."""
+def _ablations(path: Path) -> str:
+    """Return the section on ablations, "" without the file."""
     if not path.exists():
-        return []
+        return ""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != ABLATION_COLUMNS:
             raise ValueError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(ABLATION_COLUMNS)}")
         rows = [[row[name] or "" for name in ABLATION_COLUMNS] for row in reader]
     table = Table(
-        title="errors in mm on held-out subjects: 12 limbs, one scale (p1), Procrustes (p2); exact 2D (clean), "
-        "detector-like 2D (noisy)",
+        title="errors in mm on held-out subjects: 12 limb joints, MPJPE (scale-aligned) (p1), PA-MPJPE (p2); "
+        "ground-truth 2D (clean), simulated detections (noisy)",
         caption="frames seen: in training; window: frames of the windows that are scored, at 50 per second",
     )
     for name in ABLATION_COLUMNS:
@@ -124,18 +125,17 @@ def _ablations(path: Path) -> list[str]:
     for row in rows:
         table.add_row(*row)
     intro = f"Short training runs that differ in one thing each, written to `{path.name}` by `posemamba ablate`."
-    return ["\n\n".join(["## Ablations", intro, markdown(table)])]
+    return f"{intro}\n\n{markdown(table)}"
 
 
-def _curves(lifter: str, folder: Path) -> list[str]:
-    """Return the section on training curves and draw them; none for weights that the manifest has no curves of."""
+def _curves(lifter: str, folder: Path) -> str:
+    """Return the section on training curves and draw them; "" for weights that the manifest has no curves of."""
     included = shipped()
     entry = included[lifter].details if lifter in included else {}
     curves = [FOLDER / name for name in entry.get("curves", ())]
     if not curves:
-        return []
+        return ""
     draw_curves(curves, folder / CURVES)
-    commands = "\n".join(entry.get("commands", ()))
     files = ", ".join(f"`checkpoints/{file.name}`" for file in curves)
-    intro = f"Training of `{lifter}`, drawn from {files}:"
-    return ["\n\n".join(["## Training curves", intro, _code(commands), f"![Training curves of {lifter}]({CURVES})"])]
+    commands = _code("\n".join(entry.get("commands", ())))
+    return f"Drawn from {files}:\n\n{commands}\n\n![Training curves of {lifter}]({CURVES})"

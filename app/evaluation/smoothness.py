@@ -1,9 +1,9 @@
-"""How steady whole clips come out: recorded motion is filmed and detected in simulation and lifted as the app does."""
+"""How smooth whole clips come out: recorded motion is projected, detected in simulation and lifted as the app does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,35 @@ LONGER_THAN = 400  # frames: more than one window of 243
 NUM_CLIPS = 10
 SEED = 12345
 EXACT: dict[str, Any] = CLEAN
-DETECTOR_LIKE: dict[str, Any] = {"p_exact": 0.0}  # training mixes in windows of exact keypoints, which would flatter
+SIMULATED: dict[str, Any] = {"p_exact": 0.0}  # training mixes in windows of exact keypoints; here they would flatter
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Numbers over clips; all but the bones of the network alone after the app's rigid bones.
+
+    Attributes:
+        mpjpe_scaled: mm, 12 limb joints, one scale per clip, mean over frames.
+        pa_mpjpe: mm, 12 limb joints, mean over frames.
+        acceleration_ratio: Mean acceleration over that of the ground truth, all frames together.
+        worst_acceleration_ratio: Of a single clip.
+        boundary_ratio: Speed at window boundaries over elsewhere.
+        true_boundary_ratio: That of the ground truth at the same places.
+        bone_variation: Of the network alone.
+    """
+
+    mpjpe_scaled: float
+    pa_mpjpe: float
+    acceleration_ratio: float
+    worst_acceleration_ratio: float
+    boundary_ratio: float
+    true_boundary_ratio: float
+    bone_variation: float
+
+    @property
+    def acceleration_text(self) -> str:
+        """The acceleration ratio, and that of the worst clip, for one cell."""
+        return f"{self.acceleration_ratio:.2f} ({self.worst_acceleration_ratio:.2f})"
 
 
 def long_clips(library: MotionLibrary, count: int = NUM_CLIPS) -> list[np.ndarray]:
@@ -39,18 +67,13 @@ def long_clips(library: MotionLibrary, count: int = NUM_CLIPS) -> list[np.ndarra
     return [joints[starts[i] : starts[i] + lengths[i]] for i in chosen]
 
 
-def assess_steadiness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[str, Any]) -> dict[str, float]:
+def assess_smoothness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[str, Any]) -> Smoothness:
     """Return numbers over ``clips`` (T, 17, 3), world meters at 50 frames per second.
-
-    Keys: ``p1``, ``p2`` in mm (12 limbs, one scale per clip, Procrustes), means over frames; ``jitter_ratio``, mean
-    acceleration over that of the truth, all frames together; ``worst_jitter_ratio`` of a single clip; ``seam_ratio``,
-    speed at window borders over elsewhere, and ``true_seam_ratio``, that of the truth at the same places;
-    ``bone_variation`` of the network alone (the app makes bones rigid). All others are measured on rigid bones.
 
     Args:
         lifter: From ``lifter.load_lifter``.
         clips: From ``long_clips``.
-        noise: What changes in ``AugmentationConfig()``: ``EXACT`` or ``DETECTOR_LIKE``. Unlike in training, where it
+        noise: What changes in ``AugmentationConfig()``: ``EXACT`` or ``SIMULATED``. Unlike in training, where it
             strikes per window, noise of a kind that lasts strikes once per clip.
 
     Raises:
@@ -82,15 +105,15 @@ def assess_steadiness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[s
         raise ValueError(f"no clip of over {LONGER_THAN} frames to assess")
     weights = [row["frames"] for row in rows]
     mean = {name: float(np.average([row[name] for row in rows], weights=weights)) for name in rows[0]}
-    return {
-        "p1": mean["p1"],
-        "p2": mean["p2"],
-        "jitter_ratio": mean["jitter"] / mean["true_jitter"],
-        "worst_jitter_ratio": float(max(row["jitter_ratio"] for row in rows)),
-        "seam_ratio": seam_ratio(runs, lifter.window, lifter.fps) or float("nan"),
-        "true_seam_ratio": seam_ratio(true_runs, lifter.window, lifter.fps) or float("nan"),
-        "bone_variation": mean["bone_variation"],
-    }
+    return Smoothness(
+        mpjpe_scaled=mean["p1"],
+        pa_mpjpe=mean["p2"],
+        acceleration_ratio=mean["jitter"] / mean["true_jitter"],
+        worst_acceleration_ratio=float(max(row["jitter_ratio"] for row in rows)),
+        boundary_ratio=seam_ratio(runs, lifter.window, lifter.fps) or float("nan"),
+        true_boundary_ratio=seam_ratio(true_runs, lifter.window, lifter.fps) or float("nan"),
+        bone_variation=mean["bone_variation"],
+    )
 
 
 def simulate(world: np.ndarray, recipe: AugmentationConfig, rng: Rng) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:

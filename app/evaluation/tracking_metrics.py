@@ -1,4 +1,4 @@
-"""Whom a detector finds in clips with truth, how exactly, and who stays who: box recall, PCK, identities."""
+"""Box recall, PCK and identity switches of a detector and its tracks in clips with ground truth."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from app.evaluation.ground_truth import check_length, read_ground_truth
+from app.evaluation.tables import new_table
 from app.options import Options
 from app.pipeline import detector_of, watch_people
 from app.video.reader import VideoReader
 from detectors.matching import NEVER, box_iou, match_hungarian
 from detectors.people import People, Track
 from lifter.skeletons import COCO17
-from lifter.training.mocap.library import read_npz
 
 MIN_IOU = 0.5  # a box that overlaps a true one by less is no find
 MAX_DISTANCE = 0.5  # between a track and the person it is [longer side of the person's true box]
@@ -48,7 +49,7 @@ class DetectorRun:
 
 
 @dataclass(frozen=True)
-class Found:
+class PersonScore:
     """How well one true person was found.
 
     Attributes:
@@ -66,45 +67,40 @@ class Found:
     switches: int
 
 
-def watch(clip: Path, truth: Path, options: Options) -> DetectorRun:
-    """Return what the detector of ``options`` sees in a clip.
+def run_detector(clip: Path, truth: Path, options: Options) -> DetectorRun:
+    """Return what the detector of ``options`` finds in a clip.
 
     Raises:
-        ValueError: Clip and truth have different numbers of frames, or the truth lacks an array.
+        ValueError: Clip and ground truth have different numbers of frames, or the latter lacks an array.
     """
-    arrays = read_npz(truth, ("coco_px", "coco_visible", "bbox", "fps"))
+    arrays = read_ground_truth(truth, ("coco_px", "coco_visible", "bbox", "fps"))
     detector = detector_of(options, "cpu")
-    reader = VideoReader(clip)
-    people, tracks, _ = watch_people(reader, detector, options)
-    if len(people) != len(arrays["coco_px"]):
-        raise ValueError(
-            f"{truth} has {len(arrays['coco_px'])} frames, {clip} has {len(people)}; expected the same clip"
-        )
+    people, tracks, _ = watch_people(VideoReader(clip), detector, options)
+    check_length(truth, len(arrays["coco_px"]), clip, len(people))
     return DetectorRun(
-        clip, arrays["bbox"] - 0.5, arrays["coco_px"] - 0.5, ~arrays["coco_visible"], float(arrays["fps"]), people,
-        tracks,
-    )  # fmt: skip
+        clip, arrays["bbox"], arrays["coco_px"], ~arrays["coco_visible"], float(arrays["fps"]), people, tracks
+    )
 
 
-def found(watched: DetectorRun) -> list[Found]:
+def score_people(run: DetectorRun) -> list[PersonScore]:
     """Return one entry per true person.
 
     Detections belong to the people whose boxes they overlap most, one each. A track can be, in every frame in which it
     was observed, whoever its keypoints are within ``MAX_DISTANCE`` of.
     """
-    size = np.maximum(watched.boxes[..., 2:] - watched.boxes[..., :2], 0)  # (F, P, 2)
+    size = np.maximum(run.boxes[..., 2:] - run.boxes[..., :2], 0)  # (F, P, 2)
     is_there, length = size.prod(-1) > 0, size.max(-1)
     has_box = np.zeros(is_there.shape, bool)
     error = np.full((*is_there.shape, len(LIMBS)), np.inf)  # [person sizes]
-    for t, seen in enumerate(watched.people):
-        overlap = box_iou(watched.boxes[t], seen.boxes)
+    for t, seen in enumerate(run.people):
+        overlap = box_iou(run.boxes[t], seen.boxes)
         for person, n in match_hungarian(np.where(overlap < MIN_IOU, NEVER, 1 - overlap)):
             has_box[t, person] = True
-            distance = np.linalg.norm(seen.keypoints[n] - watched.keypoints[t, person], axis=-1)[LIMBS]
+            distance = np.linalg.norm(seen.keypoints[n] - run.keypoints[t, person], axis=-1)[LIMBS]
             error[t, person] = distance / max(length[t, person], 1)
-    holders = _holders(watched, length, is_there)
+    holders = _holders(run, length, is_there)
     return [
-        Found(
+        PersonScore(
             frames=int(there.sum()),
             box_recall=float(has_box[there, person].mean()) if there.any() else 0.0,
             pck=tuple(float((error[there, person] <= limit).mean()) if there.any() else 0.0 for limit in PCK),
@@ -115,18 +111,18 @@ def found(watched: DetectorRun) -> list[Found]:
     ]
 
 
-def _holders(watched: DetectorRun, length: np.ndarray, is_there: np.ndarray) -> list[list[int]]:
+def _holders(run: DetectorRun, length: np.ndarray, is_there: np.ndarray) -> list[list[int]]:
     """Return for every person the ids of the tracks that are this person, frame after frame.
 
     A track goes on as whoever it was while it is near enough; the others are assigned, the nearest together. Source:
     CLEAR MOT, Bernardin and Stiefelhagen 2008.
     """
     count = is_there.shape[1]
-    ids = [track.person_id for track in watched.tracks]
-    cost = np.full((len(watched.people), count, len(ids)), NEVER)  # [person sizes]
-    for n, track in enumerate(watched.tracks):
+    ids = [track.person_id for track in run.tracks]
+    cost = np.full((len(run.people), count, len(ids)), NEVER)  # [person sizes]
+    for n, track in enumerate(run.tracks):
         frames = track.frames[track.observed]
-        distance = np.linalg.norm(track.keypoints[track.observed][:, None] - watched.keypoints[frames], axis=-1)
+        distance = np.linalg.norm(track.keypoints[track.observed][:, None] - run.keypoints[frames], axis=-1)
         sizes = distance[..., LIMBS].mean(-1) / np.maximum(length[frames], 1)  # (T, P)
         cost[frames, :, n] = np.where(is_there[frames] & (sizes < MAX_DISTANCE), sizes, NEVER)
     holders: list[list[int]] = [[] for _ in range(count)]
@@ -142,18 +138,15 @@ def _holders(watched: DetectorRun, length: np.ndarray, is_there: np.ndarray) -> 
     return holders
 
 
-def table(clips: Sequence[DetectorRun]) -> Table:
+def tracking_table(clips: Sequence[DetectorRun]) -> Table:
     """Return one row per person of every clip."""
-    answer = Table(title="whom the detector finds, and who stays who")
-    answer.add_column("clip, person")
-    right = (f"limb joints within {limit:g} of the person's size" for limit in PCK)
-    for column in ("frames in the picture", f"box recall, IoU {MIN_IOU:g}", *right, "ids", "identity switches"):
-        answer.add_column(column, justify="right")
-    for watched in clips:
-        for person, row in enumerate(found(watched)):
-            answer.add_row(
-                f"{watched.clip.name}, {person}", str(row.frames), f"{row.box_recall:.3f}",
-                *(f"{share:.3f}" for share in row.pck), " ".join(map(str, row.ids)) or "-", str(row.switches),
-            )  # fmt: skip
-    answer.caption = "a person in a frame without a box counts as wrong in all joints"
-    return answer
+    pck = (f"limb joints within {limit:g} of the person's size" for limit in PCK)
+    columns = ["clip, person", "frames in the picture", f"box recall, IoU {MIN_IOU:g}", *pck, "ids",
+               "identity switches"]  # fmt: skip
+    rows = [
+        (f"{run.clip.name}, {person}", str(row.frames), f"{row.box_recall:.3f}", *(f"{p:.3f}" for p in row.pck),
+         " ".join(map(str, row.ids)) or "-", str(row.switches))
+        for run in clips for person, row in enumerate(score_people(run))
+    ]  # fmt: skip
+    caption = "a person in a frame without a box counts as wrong in all joints"
+    return new_table("people found and identities kept", columns, rows, caption)

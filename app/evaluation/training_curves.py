@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from checkpoints import atomic_write
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 ERRORS = {
-    "noisy_p1": "detector-like 2D, root-relative with one scale",
-    "noisy_p2": "detector-like 2D, Procrustes",
-    "clean_p1": "exact 2D, root-relative with one scale",
-    "clean_p2": "exact 2D, Procrustes",
+    "noisy_p1": "simulated detections, MPJPE (scale-aligned)",
+    "noisy_p2": "simulated detections, PA-MPJPE",
+    "clean_p1": "ground-truth 2D, MPJPE (scale-aligned)",
+    "clean_p2": "ground-truth 2D, PA-MPJPE",
 }
 
 
@@ -32,6 +35,14 @@ def draw_curves(csvs: list[Path], png: Path) -> Path:
         ValueError: No file has a row, or a file is no such CSV.
         RuntimeError: matplotlib is not installed.
     """
+    part = png.with_name(png.name + ".part")
+    figure_of(csvs).savefig(part, format="png", dpi=100)
+    part.replace(png)
+    return png
+
+
+def figure_of(csvs: list[Path]) -> Figure:
+    """Return the curves as a figure of matplotlib; errors as ``draw_curves``."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure  # not pyplot: no display, no global state
@@ -53,9 +64,7 @@ def draw_curves(csvs: list[Path], png: Path) -> Path:
     errors.set(ylabel="error on held-out subjects [mm]", ylim=(0, None))
     errors.legend()
     loss.set(xlabel="training [minutes]", ylabel="loss", yscale="log")
-    with atomic_write(png) as part:
-        figure.savefig(part, format="png", dpi=100)
-    return png
+    return figure
 
 
 def _plot(run: dict[str, list[float]], begin: float, errors, loss, *, is_labeled: bool) -> None:

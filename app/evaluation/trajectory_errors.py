@@ -1,15 +1,16 @@
-"""How well people are placed in the world, against rendered clips: ``posemamba evaluate CLIP --placement``."""
+"""Errors of trajectories and of gravity in rendered clips: ``posemamba evaluate clips CLIP --trajectory``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
 
+from app.evaluation.ground_truth import check_length, match_track, read_ground_truth
 from app.evaluation.smoothness import certain_track
+from app.evaluation.tables import GROUND_TRUTH_2D, new_table
 from app.geometry.gravity import ANKLES, LEVEL, estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.world import camera_height, world_joints
@@ -17,58 +18,47 @@ from app.options import Options
 from app.pipeline import cached_lifter, estimate, lift_tracks
 from app.results import PoseResult
 from detectors.people import Track
-from lifter.training.mocap.library import read_npz
 
 MM = 1000.0
 TRUTH = ("K", "R", "t", "coco_px", "h36m_cam", "h36m_world", "body_height_m")
 COLUMNS = (
-    "3D from (frames)", "place mm", "share", "one scale", "velocity mm/s", "depth jitter", "tilt", "camera cm (truth)",
-    "lower ankle cm (truth)",
+    "3D from (frames)", "position error mm", "of the distance", "scale-aligned mm", "velocity error mm/s",
+    "depth acceleration ratio", "tilt error degrees", "camera height cm (ground truth)",
+    "lower ankle cm (ground truth)",
 )  # fmt: skip
 
 
-def placement_tables(clips: Iterable[Path], truths: Iterable[Path], options: Options) -> list[Table]:
-    """Return a table per clip with everybody's errors of place, and the tilt's.
+def trajectory_table(clip: Path, truth: Path, options: Options) -> Table:
+    """Return everybody's errors of position in the world, and the tilt's.
 
     Args:
-        clips: Videos of a camera that stands still.
-        truths: Of each, an npz with ``K``, ``R``, ``t``, ``coco_px``, ``h36m_cam``, ``h36m_world``, ``body_height_m``.
+        clip: Video of a camera that stands still.
+        truth: npz with the arrays ``TRUTH``, see ``ground_truth.read_ground_truth``.
         options: Settings; the field of view is that assumed where the true one is not given.
 
     Raises:
-        ValueError: A truth lacks an array, or has another number of frames than its clip.
+        ValueError: The ground truth lacks an array, or has another number of frames than the clip.
     """
-    return [_table(clip, read_npz(path, TRUTH), options) for clip, path in zip(clips, truths, strict=True)]
-
-
-def _table(clip: Path, truth: dict[str, np.ndarray], options: Options) -> Table:
+    arrays = read_ground_truth(truth, TRUTH)
     result = estimate(clip, options)
-    if len(truth["t"]) != result.video.num_frames:
-        raise ValueError(f"truth has {len(truth['t'])} frames, {clip} has {result.video.num_frames}; expected the same")
-    table = Table(title=f"{clip.name}: where people are, and which way is up")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if number else "left")
+    check_length(truth, len(arrays["t"]), clip, result.video.num_frames)
+    table = new_table(f"{clip.name}: trajectories and gravity", COLUMNS)
     side = max(result.video.width, result.video.height)
-    fov = float(2 * np.degrees(np.arctan(side / 2 / truth["K"][0, 0])))
-    seen = [(person_of(track, truth), track) for track in result.tracks]
-    exact = [(p, certain_track(truth["coco_px"][:, p] - 0.5)) for p in range(truth["coco_px"].shape[1])]
-    for people, source in ((seen, "pixels"), (exact, "exact 2D")):
+    fov = float(2 * np.degrees(np.arctan(side / 2 / arrays["K"][0, 0])))
+    keypoints = arrays["coco_px"]
+    found = [(person, track) for track in result.tracks if (person := match_track(track, keypoints)) is not None]
+    exact = [(person, certain_track(keypoints[:, person])) for person in range(keypoints.shape[1])]
+    for people, source in ((found, "pixels"), (exact, GROUND_TRUTH_2D)):
         for person, track in people:
-            known = replace(options, fov_degrees=fov, height_m=float(truth["body_height_m"][person]))
+            known = replace(options, fov_degrees=fov, height_m=float(arrays["body_height_m"][person]))
             for settings, what in ((options, f"field of view taken as {options.fov_degrees:g}"), (known, "true size")):
                 if source == "pixels" or settings is known:
                     name = f"person {person}: {source}, {what} ({int(track.valid.sum())})"
-                    table.add_row(name, *_errors(placed(track, result, settings), person, truth))
+                    table.add_row(name, *_errors(place_track(track, result, settings), person, arrays))
     return table
 
 
-def person_of(track: Track, truth: dict[str, np.ndarray]) -> int:
-    """Return which person of the truth a track is nearest to in the picture."""
-    distance = np.linalg.norm(track.keypoints[:, None] - truth["coco_px"][track.frames], axis=-1)  # (T, P, 17)
-    return int(distance[track.valid].mean(axis=(0, 2)).argmin())
-
-
-def placed(track: Track, result: PoseResult, options: Options) -> PoseResult:
+def place_track(track: Track, result: PoseResult, options: Options) -> PoseResult:
     """Return a result with this track alone, lifted and placed under other options."""
     lifter = cached_lifter(options.lifter, options.device, options.backend)
     (pose,) = lift_tracks(lifter, [track], result.video, options)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
+from app.options import Options
 from app.web.job import DONE
 from app.web.option_controls import options_of
 from app.web.service import Service
@@ -21,26 +23,25 @@ stage_seconds, quality (a list, one entry per person) and warnings. files are pa
 formats, overlay.mp4, and a ZIP of all. Errors are sentences that say what to do."""
 
 
-def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
-    """Add both endpoints to the page around this call; ``settings`` are the arguments beside the video."""
+def add_endpoints(gr: Any, service: Service, settings: dict[str, Any], options: type = Options) -> None:
+    """Add both endpoints to the page around this call; ``settings`` are the controls of ``options``, by name."""
 
-    def estimate(
-        path: str | None, quality: str, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float,
-        fov_degrees: float, has_rigid_bones: bool, formats: list[str],
-    ) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    def estimate(path: str | None, *chosen: Any) -> tuple[dict[str, Any], list[str]]:
         if path is None:
             raise gr.Error("there is no video; pass path=handle_file('clip.mp4')", print_exception=False)
         try:
-            options = options_of(
-                quality, detector, lifter, people, smooth_hz, height_m, fov_degrees, has_rigid_bones, formats
-            )  # fmt: skip
-            job_id = service.submit(path, options)
+            job_id = service.submit(path, options_of(dict(zip(settings, chosen, strict=True)), options))
             *_, last = service.watch(job_id)
             if last.state != DONE:
                 raise gr.Error(last.error or "the job was cancelled", print_exception=False)
             return last.record or {}, in_order(service.files(job_id))
         except USER_ERRORS as error:
             raise gr.Error(said(error), print_exception=False) from error
+
+    # Gradio names the arguments of the API after the parameters.
+    estimate.__signature__ = Signature(  # type: ignore[attr-defined]
+        [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("path", *settings)]
+    )
 
     def models() -> dict[str, dict[str, str]]:
         usable, names = usable_lifters(), [*LIFTERS, *(e.name for e in downloads().values() if e.lifter)]

@@ -1,68 +1,58 @@
-"""What the web app lets people choose: controls of the page, arguments of ``/estimate``; defaults of ``Options``."""
+"""Settings on the page and in the API: controls built from the fields of ``Options``, and their values back to it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from app.options import FORMATS, PEOPLE, Options
-from detectors import AUTO, DETECTORS, QUALITIES
-from lifter import usable_lifters
-
-SHOWN = ("json", "viewer")  # what the page itself reads is always written
-DEFAULTS = Options(formats=FORMATS)
+from app.options import Options
+from app.settings import PAGE, PRIVATE, SettingField, settings_of
 
 
-def controls(gr: Any) -> dict[str, Any]:
-    """Return a component of Gradio for every option, by the option's name; put where this is called."""
-    usable = [name for name, spec in DETECTORS.items() if spec.why_not() is None]
-    return {
-        "quality": gr.Radio(
-            QUALITIES, value=DEFAULTS.quality, label="Quality",
-            info="Fast takes small networks, best the most exact ones that are here, at three times the time.",
-        ),
-        "detector": gr.Dropdown(
-            [AUTO, *usable], value=DEFAULTS.detector, label="Detector", info="Who finds people and keypoints."
-        ),
-        "lifter": gr.Dropdown(
-            usable_lifters(), value=DEFAULTS.lifter, label="Lifter",
-            info="What makes 3D of 2D; the first was trained longest.",
-        ),
-        "people": gr.Dropdown(
-            PEOPLE, value=DEFAULTS.people, label="People", info="Or their numbers, such as 0,2.",
-            allow_custom_value=True,
-        ),
-        "smooth_hz": gr.Slider(
-            0, 15, value=DEFAULTS.smooth_hz or 0, step=0.5, label="Smoothing, Hz",
-            info="Cut-off of a low-pass; 6 is usual, 0 is none.",
-        ),
-        "height_m": gr.Number(
-            value=DEFAULTS.height_m or 0, label="Body height, m", step=0.01,
-            info="If known, else 0: then a 1.70 m adult is assumed.",
-        ),
-        "fov_degrees": gr.Slider(
-            10, 150, value=DEFAULTS.fov_degrees, step=1, label="Field of view, degrees",
-            info="Of the camera, along the longer side.",
-        ),
-        "has_rigid_bones": gr.Checkbox(value=DEFAULTS.has_rigid_bones, label="Constant bone lengths in every file"),
-        "formats": gr.CheckboxGroup(
-            [name for name in FORMATS if name not in SHOWN],
-            value=[name for name in DEFAULTS.formats if name not in SHOWN], label="Files",
-            info=f"Beside {', '.join(SHOWN)} and the overlay, which are always written.",
-        ),
-    }  # fmt: skip
+def web_settings(options: type = Options) -> dict[str, SettingField]:
+    """Return the settings that visitors may choose, by name."""
+    return {name: field for name, field in settings_of(options).items() if field.about.web != PRIVATE}
 
 
-def options_of(
-    quality: str, detector: str, lifter: str, people: str, smooth_hz: float, height_m: float, fov_degrees: float,
-    has_rigid_bones: bool, formats: list[str],
-) -> Options:  # fmt: skip
-    """Return what was chosen, in the order of ``controls``; 0 is none.
+def controls(gr: Any, options: type = Options) -> dict[str, Any]:
+    """Return a Gradio component for every such setting, put where this is called; those of the API are invisible."""
+    return {name: _control(gr, field) for name, field in web_settings(options).items()}
+
+
+def _control(gr: Any, field: SettingField) -> Any:
+    about, default = field.about, field.default
+    usual = {"label": about.label or field.name, "info": about.hint or None, "visible": about.web == PAGE}
+    offered = list(about.offers() if about.offers else about.allowed)
+    if field.is_tuple:
+        chosen = [name for name in offered if name not in about.always]
+        return gr.CheckboxGroup(chosen, value=chosen, **usual)  # everything: files are cheap here
+    if field.type is bool:
+        return gr.Checkbox(value=default, **usual)
+    if offered and not about.offers:
+        return gr.Radio(offered, value=default, **usual)
+    if offered:
+        return gr.Dropdown(offered, value=default, allow_custom_value=about.is_open, **usual)
+    if about.slider is not None:
+        low, high, step = about.slider
+        return gr.Slider(low, high, value=default or 0, step=step, **usual)
+    if field.type in (int, float):
+        return gr.Number(value=default or 0, step=1 if field.type is int else 0.01, **usual)
+    return gr.Textbox(value=default or "", **usual)
+
+
+def options_of(values: Mapping[str, Any], options: type = Options) -> Any:
+    """Return ``options`` with these values of controls, by name; 0 or "" is none where a setting can be None.
 
     Raises:
         ValueError: As ``Options``.
     """
-    return Options(
-        quality=quality, detector=detector, lifter=lifter, people=people, smooth_hz=smooth_hz or None,
-        height_m=height_m or None, fov_degrees=fov_degrees, has_rigid_bones=has_rigid_bones,
-        formats=(*SHOWN, *formats),
-    )  # fmt: skip
+    fields = web_settings(options)
+    return options(**{name: _value(fields[name], value) for name, value in values.items()})
+
+
+def _value(field: SettingField, value: Any) -> Any:
+    if field.is_tuple:
+        return (*field.about.always, *value)
+    if field.default is None:
+        return value or None
+    return int(value) if field.type is int else value

@@ -63,6 +63,7 @@ def build_ui(service: Service) -> Any:
             with gr.Column(min_width=320):
                 with gr.Accordion("Options", open=False):
                     settings = controls(gr)
+                    on_page = {name: control for name, control in settings.items() if control.visible}
                 news = gr.HTML(
                     html.hint("Works best with whole bodies in the picture and a camera that stands still."),
                     elem_id="news",
@@ -84,7 +85,7 @@ def build_ui(service: Service) -> Any:
             idle = {start: gr.Button(interactive=True), cancel: gr.Button(visible=False)}
             job_id = None
             try:
-                job_id = service.submit(path, options_of(*chosen))
+                job_id = service.submit(path, options_of(dict(zip(on_page, chosen, strict=True))))
                 yield {job: job_id, cancel: gr.Button(visible=True)}
                 for status in service.watch(job_id):
                     yield {news: html.progress(status)}
@@ -102,7 +103,7 @@ def build_ui(service: Service) -> Any:
                 _cancel(service, job_id)
 
         start.click(
-            run, [video, *settings.values()], [job, news, results, overlay, viewer, report, files, start, cancel],
+            run, [video, *on_page.values()], [job, news, results, overlay, viewer, report, files, start, cancel],
             concurrency_limit=None, show_progress="hidden", api_visibility="private",
         )  # fmt: skip
         cancel.click(lambda job_id: _cancel(service, job_id), job, None, queue=False, api_visibility="private")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from checkpoints import atomic_write
 from checkpoints.tensors import read_weights
@@ -18,6 +18,7 @@ from lifter.training.losses import LossWeights
 from lifter.training.mocap.library import MotionLibrary
 from lifter.training.schedules import SCHEDULES, Schedule, Stage
 from lifter.training.train import train
+from lifter.training.training_config import TrainingConfig
 from lifter.training.validation import validate
 
 COLUMNS = ("name", "minutes", "frames_seen", "start", "window", "clean_p1", "clean_p2", "noisy_p1", "noisy_p2", "note")
@@ -71,19 +72,18 @@ ABLATIONS: dict[str, Ablation] = {
 
 
 def ablate(
-    library: MotionLibrary, held_out: MotionLibrary, build: Callable[[], nn.Module], folder: Path, name: str, *,
-    minutes: float, device: str, start: dict[str, Tensor] | None = None, seed: int = 0,
+    name: str, library: MotionLibrary, held_out: MotionLibrary, build: Callable[[], nn.Module], folder: Path,
+    config: TrainingConfig,
 ) -> dict[str, str]:  # fmt: skip
-    """Train one of ``ABLATIONS`` for ``minutes`` into ``folder``, which can be gone on with, and return its row.
+    """Train one of ``ABLATIONS`` into ``folder``, which can be gone on with, and return its row.
 
-    ``build`` returns the untrained network, ``start`` are weights to begin with. Minutes are of processor time on a
-    CPU, so that runs on a busy machine stay comparable. All runs are scored with the cameras and detections of
-    ``AugmentationConfig()``, in each run's own normalization and rate.
+    ``build`` returns the untrained network; schedule and recipe of ``config`` are replaced by those of the ablation.
+    Minutes are of processor time on a CPU, so that runs on a busy machine stay comparable. All runs are scored with the
+    cameras and detections of ``AugmentationConfig()``, in each run's own normalization and rate.
     """
-    ablation = ABLATIONS[name]
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    train(library, held_out, build, folder, minutes=minutes, schedule=ablation.schedule, recipe=ablation.recipe,
-          device=device, seed=seed, start=start, clock=clock)  # fmt: skip
+    ablation, device = ABLATIONS[name], config.device
+    config = replace(config, schedule=ablation.schedule, recipe=ablation.recipe)
+    train(library, held_out, build, folder, config, clock=time.process_time if device == "cpu" else time.perf_counter)
     weights = read_weights(folder / "weights.safetensors")
     model = build().to(device).eval()
     model.load_state_dict(weights.tensors)
@@ -92,7 +92,7 @@ def ablate(
                       frames=ablation.frames)  # fmt: skip
     frames = json.loads(weights.metadata["training"])["frames"]
     row = {
-        "name": name, "minutes": f"{minutes:g}", "frames_seen": str(frames), "window": str(ablation.frames),
+        "name": name, "minutes": f"{config.minutes:g}", "frames_seen": str(frames), "window": str(ablation.frames),
         "note": ablation.note,
     }  # fmt: skip
     return {**row, **{key: f"{value:.1f}" for key, value in errors.items()}}

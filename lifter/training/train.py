@@ -30,6 +30,7 @@ from lifter.training.mocap.library import MotionLibrary, fingerprint
 from lifter.training.muon import Muon
 from lifter.training.random_draws import Rng
 from lifter.training.schedules import Schedule, Stage
+from lifter.training.training_config import InitialWeights, TrainingConfig
 from lifter.training.validation import validate
 
 GRADIENT_CLIP = 1.0
@@ -70,78 +71,71 @@ def train(
     held_out: MotionLibrary,
     build: Callable[[], nn.Module],
     folder: Path,
+    config: TrainingConfig,
     *,
-    minutes: float,
-    schedule: Schedule,
-    recipe: AugmentationConfig,
-    device: str = "cpu",
-    seed: int = 0,
-    command: str = "",
-    start: dict[str, Tensor] | None = None,
-    start_provenance: dict[str, Any] | None = None,
-    branch_of: Path | None = None,
     clock: Callable[[], float] = time.perf_counter,
     report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Train until ``minutes`` of training time are used up and return the last validation errors (mm).
+    """Train until the minutes of ``config`` are used up and return the last validation errors (mm).
 
     Writes to ``folder``: ``state.pt`` every ``SAVE_EVERY_S`` (a folder with one is continued, from the very step), and
     with every validation ``weights.safetensors`` (averaged weights with provenance in their metadata) and a row of
     ``curve.csv``. On a GPU matrix products use TF32; the scan and everything that is summed are float32.
 
-    ``build`` returns the untrained network, in the interface of ``lifter.models``; weights ``start`` of the same
-    network are the beginning of a new run, and ``start_provenance`` says where they come from. A network with a
-    ``pretrained_part`` trains that first, by its ``pretraining_loss``, unless it starts from weights, and keeps its
-    average. ``branch_of`` is the ``state.pt`` of another run: this one goes on from there for ``minutes`` more, its
-    rates falling from what they are in ``schedule``. ``clock`` counts seconds.
+    ``build`` returns the untrained network, in the interface of ``lifter.models``. A network with a ``pretrained_part``
+    trains that first, by its ``pretraining_loss``, unless it starts from weights, and keeps its average. ``clock``
+    counts seconds.
 
     Raises:
-        ValueError: The folder, or ``branch_of``, holds a run of another network.
+        ValueError: The folder, or the branched run, holds a run of another network.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rng = Rng(seed, device)
-    library, held_out = library.to(device), held_out.to(device)
-    torch.manual_seed(seed)
-    run = _begin(build().to(device), schedule, start)
-    if not _restore(run, folder / STATE, rng) and branch_of is not None and _restore(run, branch_of, rng):
+    rng = Rng(config.seed, config.device)
+    library, held_out = library.to(config.device), held_out.to(config.device)
+    torch.manual_seed(config.seed)
+    run = _begin(build().to(config.device), config.schedule, config.initial)
+    if not _restore(run, folder / STATE, rng) and config.branch_of is not None and _restore(run, config.branch_of, rng):
         run.branched = run.validated = run.seconds
-    budget = run.branched + 60 * minutes
+    budget = 60 * config.minutes
     if run.step:
         report(f"resumed at step {run.step}, {run.seconds / 60:.1f} minutes")
-    steps = _Steps(run, library, recipe, schedule, rng)
-    provenance = {
-        "command": command, "revision": git_revision(), "seed": seed, "device": device,
-        "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
-        "recipe": asdict(recipe), "schedule": asdict(schedule), "start": start_provenance,
-    }  # fmt: skip
-    saved = run.seconds
-    losses: list[Tensor] = []
-    errors: dict[str, float] | None = None
-    with precision("tf32", torch.device(device)):
-        while run.seconds < budget:
+    steps = _Steps(run, library, config.recipe, config.schedule, rng)
+    provenance = _provenance(library, config)
+    saved, losses, errors = run.seconds, list[Tensor](), None
+    with precision("tf32", torch.device(config.device)):
+        while run.seconds < run.branched + budget:
             began = clock()
-            losses.append(steps.take((run.seconds - run.branched) / (60 * minutes)))
+            losses.append(steps.take((run.seconds - run.branched) / budget))
             if steps.can_stop:
                 losses[-1].item()  # waits for a GPU, so that seconds are those of its work
             run.seconds += clock() - began
-            is_over = run.seconds >= budget
+            is_over = run.seconds >= run.branched + budget
             if run.seconds - run.validated > VALIDATE_EVERY_S or is_over:
                 run.validated = run.seconds
-                errors = validate(run.ema, held_out, recipe)
+                errors = validate(run.ema, held_out, config.recipe)
+                _save_weights(run, folder, provenance, errors)
                 row = {"step": run.step, "frames": run.frames, "minutes": run.seconds / 60,
                        "loss": float(torch.stack(losses).mean()), **errors}  # fmt: skip
-                losses = []
-                _save_weights(run, folder, provenance, errors)
                 append_row(folder / "curve.csv", row)
                 report(" ".join(f"{k} {v:.4g}" for k, v in row.items()))
+                losses = []
             if is_over or (steps.can_stop and run.seconds - saved > SAVE_EVERY_S):
                 saved = run.seconds
                 _save_state(run, folder, rng)
-    return errors or validate(run.ema, held_out, recipe)
+    return errors or validate(run.ema, held_out, config.recipe)
 
 
-def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None) -> Training:
-    """Return a new run of ``model``, from ``start`` if given."""
+def _provenance(library: MotionLibrary, config: TrainingConfig) -> dict[str, Any]:
+    return {
+        "command": config.command, "revision": git_revision(), "seed": config.seed, "device": config.device,
+        "motion_sha256": fingerprint(library), "motion_minutes": round(library.minutes, 1),
+        "recipe": asdict(config.recipe), "schedule": asdict(config.schedule),
+        "start": config.initial.provenance if config.initial else None,
+    }  # fmt: skip
+
+
+def _begin(model: nn.Module, schedule: Schedule, initial: InitialWeights | None) -> Training:
+    """Return a new run of ``model``, from weights if given."""
     for name, parameter in model.named_parameters():
         if name.endswith("patial_pos_embed") or name == "pos_embed":  # all joints alike would stay alike for long
             nn.init.normal_(parameter, std=0.02)
@@ -149,8 +143,8 @@ def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None
             nn.init.constant_(parameter, schedule.layer_scale)
         if DECAY.search(name) and not schedule.decays_learn:
             parameter.requires_grad_(False)
-    if start is not None:
-        model.load_state_dict(start)
+    if initial is not None:
+        model.load_state_dict(initial.tensors)
     average = copy.deepcopy(model).eval().requires_grad_(False)
     matrices = {name: p for name, p in model.named_parameters() if schedule.muon_rate and _is_matrix(name, p)}
     rest = [(name, p) for name, p in model.named_parameters() if name not in matrices]
@@ -160,7 +154,7 @@ def _begin(model: nn.Module, schedule: Schedule, start: dict[str, Tensor] | None
     ]
     if matrices:
         optimizers.append(Muon(matrices.items(), lr=schedule.muon_rate, weight_decay=schedule.weight_decay))
-    is_pretrained = start is not None or trained_first(model) is None
+    is_pretrained = initial is not None or trained_first(model) is None
     return Training(model.train(), average, tuple(optimizers), is_pretrained=is_pretrained)
 
 

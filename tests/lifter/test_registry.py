@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-import app.cli.train_run
 from checkpoints import manifest, shipped
 from checkpoints.tensors import read_weights
 from lifter import LIFTERS, create_model, load_lifter
 from lifter.lift import Sequence2D, lift
 from lifter.load import build_for
 from lifter.skeletons import COCO17, MOTION_FPS, mirror
+from lifter.training.provenance import initial_weights
 from lifter.training.train import save_weights
 
 WIDTH, HEIGHT = 1280, 720
@@ -128,8 +128,8 @@ def test_extras_make_networks_of_their_own_that_weights_files_remember(name, ext
     assert again.config == model.config
     wanted = rf"holds weights of \S+{extra}True, expected {name}"
     with pytest.raises(ValueError, match=wanted):
-        app.cli.train_run.starting_weights(tmp_path / "weights.safetensors", create_model(name), name)
-    tensors, _ = app.cli.train_run.starting_weights(tmp_path / "weights.safetensors", model, f"{name}, {extra}")
+        initial_weights(tmp_path / "weights.safetensors", create_model(name), name)
+    tensors = initial_weights(tmp_path / "weights.safetensors", model, f"{name}, {extra}").tensors
     model.load_state_dict(tensors)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from app.evaluation import tracking_metrics
+from app.evaluation.ground_truth import match_person
 from app.options import Options
 from lifter.metrics import summary
 
@@ -61,8 +62,7 @@ def errors_mm(person: dict, truth: np.ndarray) -> dict[str, float]:
 def nearest(person: dict, truth_px: np.ndarray) -> int:
     """Return which of the true people (F, P, 17, 2) the keypoints of a person in the document are nearest to."""
     keypoints = np.array(person["keypoints_2d"])[..., :2]
-    distance = np.linalg.norm(keypoints[:, None] - truth_px[person["frames"]], axis=-1)
-    return int(distance.mean((0, 2)).argmin())
+    return match_person(keypoints, truth_px[person["frames"]])
 
 
 def test_the_walker_is_found_and_lifted(documents, walker):
@@ -94,8 +94,8 @@ def test_the_document_says_which_networks_made_it(documents, weights):
 @pytest.mark.parametrize("every", [1, 4])
 def test_boxes_and_keypoints_agree_with_the_truth(weights, walker, every):
     """Measured: box recall 0.95, limb joints within 0.1 of the person's size 0.69; the same with every fourth look."""
-    (person,) = tracking_metrics.found(
-        tracking_metrics.watch(walker, walker.with_suffix(".gt.npz"), options(weights, detection_interval=every))
+    (person,) = tracking_metrics.score_people(
+        tracking_metrics.run_detector(walker, walker.with_suffix(".gt.npz"), options(weights, detection_interval=every))
     )
     assert person.box_recall > 0.9
     assert person.pck[0] > 0.6
@@ -106,11 +106,11 @@ def test_two_people_who_cross_stay_two_people(pair, shared):
     """With networks trained on real people (YOLOX-nano, MediaPipe): the small ones lose the woman now and then."""
     pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
     boxes = shared / "data" / "weights" / "yolox_nano_coco_416.onnx"
-    watched = tracking_metrics.watch(
+    run = tracking_metrics.run_detector(
         pair, pair.with_suffix(".gt.npz"), Options(detector="mediapipe", detector_weights=(str(boxes),))
     )
-    assert [len(track.frames) for track in watched.tracks] == [182, 182]
-    for person in tracking_metrics.found(watched):
+    assert [len(track.frames) for track in run.tracks] == [182, 182]
+    for person in tracking_metrics.score_people(run):
         assert person.box_recall > 0.9
         assert person.pck[0] > 0.85
         assert (len(person.ids), person.switches) == (1, 0)

@@ -56,19 +56,19 @@ def test_somebody_else_and_nobody_are_counted_apart():
 def test_a_clip_needs_a_truth_of_its_length(root):
     clip, truth = root / "assets" / "empty_room.mp4", root / "assets" / "walk_wave.gt.npz"
     with pytest.raises(ValueError, match=r"has 257 frames, .* has 60"):
-        tracking_metrics.watch(clip, truth, Options(detector="mediapipe"))
+        tracking_metrics.run_detector(clip, truth, Options(detector="mediapipe"))
 
 
 def test_mediapipe_on_the_sample_clip(root):
     clip = root / "assets" / "walk_wave.mp4"
-    watched = tracking_metrics.watch(clip, clip.with_suffix(".gt.npz"), Options(detector="mediapipe"))
-    (person,) = tracking_metrics.found(watched)
+    run = tracking_metrics.run_detector(clip, clip.with_suffix(".gt.npz"), Options(detector="mediapipe"))
+    (person,) = tracking_metrics.score_people(run)
     assert person.frames == 257
     assert person.box_recall == 1
     assert person.pck[0] > 0.99
     assert person.pck[1] > 0.95  # the truth's README measured 0.998 and 0.987 with another tracker
     assert (len(person.ids), person.switches) == (1, 0)
-    result = keypoint_errors.of_clip(watched)
+    result = keypoint_errors.of_clip(run)
     assert len(result.errors) == 257
     assert result.num_missed == 0
     offset = np.median(result.errors[:, LEFT_SHOULDER, 1])
@@ -76,7 +76,7 @@ def test_mediapipe_on_the_sample_clip(root):
     distance = np.linalg.norm(result.errors, axis=-1)[:, RIGHT_WRIST]
     sees = ~result.hidden[:, RIGHT_WRIST]
     assert np.median(distance[~sees]) > 2 * np.median(distance[sees])
-    titles = [table.title for table in keypoint_errors.tables("walk_wave", [result])]
+    titles = [table.title for table in keypoint_errors.error_tables("walk_wave", [result])]
     assert len(titles) == 4
     assert "257 pictures, 0 more" in titles[0]
 
@@ -90,7 +90,7 @@ def boxes_of(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.min(-2), points.max(-2)], axis=-1).astype(np.float32)
 
 
-def watched_as(truth: np.ndarray, detections: np.ndarray, ids: list[list[int]]) -> tracking_metrics.DetectorRun:
+def run_of(truth: np.ndarray, detections: np.ndarray, ids: list[list[int]]) -> tracking_metrics.DetectorRun:
     """A clip in which detections (n, k, 17, 2) are seen and, in the same places, tracks of these ids frame by frame."""
     boxes = boxes_of(detections)
     ones = np.ones(detections.shape[1], np.float32)
@@ -109,23 +109,23 @@ def watched_as(truth: np.ndarray, detections: np.ndarray, ids: list[list[int]]) 
 
 def test_recall_and_pck_count_whom_nobody_found():
     truth = two_people(4)
-    exact, half = tracking_metrics.found(watched_as(truth, truth[:, :1], [[0] * 4]))
+    exact, half = tracking_metrics.score_people(run_of(truth, truth[:, :1], [[0] * 4]))
     assert (exact.box_recall, exact.pck, exact.ids, exact.switches) == (1, (1, 1), (0,), 0)
     assert (half.box_recall, half.pck, half.ids, half.switches) == (0, (0, 0), (), 0)
     moved = truth.copy()
     moved[:, 0, LEFT_SHOULDER] += (15, 0)  # 7.5 % of 200 px
-    near, _ = tracking_metrics.found(watched_as(truth, moved, [[0] * 4, [1] * 4]))
+    near, _ = tracking_metrics.score_people(run_of(truth, moved, [[0] * 4, [1] * 4]))
     assert near.pck == pytest.approx((1, 11 / 12))
 
 
 def test_a_person_who_goes_on_as_somebody_else_is_a_switch():
     truth = two_people(6)
-    first, second = tracking_metrics.found(watched_as(truth, truth, [[0, 0, 0, 1, 1, 1], [5] * 6]))
+    first, second = tracking_metrics.score_people(run_of(truth, truth, [[0, 0, 0, 1, 1, 1], [5] * 6]))
     assert (first.ids, first.switches) == ((0, 1), 1)
     assert (second.ids, second.switches) == ((5,), 0)
     exchanged = truth.copy()
     exchanged[3:] = exchanged[3:, ::-1]  # both detections are right, but track 0 is the other person from then on
-    for row in tracking_metrics.found(watched_as(truth, exchanged, [[0] * 6, [1] * 6])):
+    for row in tracking_metrics.score_people(run_of(truth, exchanged, [[0] * 6, [1] * 6])):
         assert (row.box_recall, row.switches) == (1, 1)
 
 
@@ -134,13 +134,13 @@ def test_whom_another_comes_close_to_stays_the_same():
     truth[:, 1] -= (190, 0)  # 60 px from the other one
     seen = truth.copy()
     seen[3, 0] += (40, 0)  # nearer to the other one, for a moment
-    for row in tracking_metrics.found(watched_as(truth, seen, [[0] * 6, [1] * 6])):
+    for row in tracking_metrics.score_people(run_of(truth, seen, [[0] * 6, [1] * 6])):
         assert (len(row.ids), row.switches) == (1, 0)
 
 
 def test_frames_without_the_person_do_not_count():
     truth = two_people(4)
-    watched = watched_as(truth, truth, [[0] * 4, [1] * 4])
-    watched.boxes[2:, 1] = 0
-    _, leaver = tracking_metrics.found(watched)
+    run = run_of(truth, truth, [[0] * 4, [1] * 4])
+    run.boxes[2:, 1] = 0
+    _, leaver = tracking_metrics.score_people(run)
     assert (leaver.frames, leaver.box_recall) == (2, 1)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from app import pipeline
-from app.evaluation.trajectory_errors import COLUMNS, person_of, placed, placement_tables
+from app.evaluation.ground_truth import match_track
+from app.evaluation.trajectory_errors import COLUMNS, place_track, trajectory_table
 from app.geometry.world import world_joints
 from app.options import Options
 from app.pipeline import estimate
@@ -83,13 +84,13 @@ def test_the_man_of_the_sample_clip_is_where_he_was(result, truth):
 
 def test_the_table_scores_every_source(root, exact_detector):
     clip = root / "assets" / "walk_wave.mp4"
-    (table,) = placement_tables([clip], [clip.with_suffix(".gt.npz")], Options(detector=exact_detector))
+    table = trajectory_table(clip, clip.with_suffix(".gt.npz"), Options(detector=exact_detector))
     assert [column.header for column in table.columns] == list(COLUMNS)
     columns = [list(column.cells) for column in table.columns]
     assert columns[0] == [
         "person 0: pixels, field of view taken as 55 (257)",
         "person 0: pixels, true size (257)",
-        "person 0: exact 2D, true size (257)",
+        "person 0: ground-truth 2D, true size (257)",
     ]
     place = [float(cell) for cell in columns[1]]
     assert place[0] > 300  # 10 % nearer or farther for a field of view that is 10 % off
@@ -98,6 +99,8 @@ def test_the_table_scores_every_source(root, exact_detector):
 
 
 def test_tracks_find_their_person_and_other_options_place_them_anew(result, truth):
-    assert person_of(result.tracks[0], truth) == 0
-    taller = placed(result.tracks[0], result, Options(fov_degrees=FOV, height_m=1.2 * float(truth["body_height_m"][0])))
+    assert match_track(result.tracks[0], truth["coco_px"]) == 0
+    taller = place_track(
+        result.tracks[0], result, Options(fov_degrees=FOV, height_m=1.2 * float(truth["body_height_m"][0]))
+    )
     np.testing.assert_allclose(taller.poses[0].root, 1.2 * result.poses[0].root, atol=0.02)

@@ -11,14 +11,14 @@ import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from app.bench.web import megabytes
 from app.options import FORMATS, Options
-from app.web.option_controls import options_of
+from app.web.option_controls import options_of, web_settings
 from detectors import QUALITIES
 from tests.bad_media import NAMES, clip, write
 from tests.web import serving
@@ -76,14 +76,16 @@ def test_what_can_be_chosen_are_options_with_their_defaults(address):
     about = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/estimate"]
     arguments = {a["parameter_name"]: a["parameter_default"] for a in about["parameters"]}
     arguments.pop("path")
-    assert asdict(options_of(**arguments)) == {**asdict(Options()), "formats": options_of(**arguments).formats}
-    assert set(options_of(**arguments).formats) == set(FORMATS)
+    assert arguments.keys() == web_settings().keys()
+    assert options_of(arguments) == replace(Options(), formats=options_of(arguments).formats)
+    assert set(options_of(arguments).formats) == set(FORMATS)
     other = {
         "quality": "fast", "detector": "mediapipe", "lifter": "mdtf-tiny", "people": "largest", "smooth_hz": 6,
-        "height_m": 1.5, "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"],
+        "height_m": 1.5, "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"], "detection_interval": 2,
+        "max_gap_s": 1, "min_track_s": 0, "up": "z", "is_upright": False,
     }  # fmt: skip
     assert other.keys() == arguments.keys()
-    chosen = asdict(options_of(**other))
+    chosen = asdict(options_of(other))
     assert {name: chosen[name] for name in other} == {**other, "formats": ("json", "viewer", "csv")}
     models = client.predict(api_name="/models")
     assert models["lifters"]["posemamba-s"] == "usable"
@@ -159,7 +161,7 @@ def test_names_can_be_anything_and_lead_nowhere(server, tmp_path):
 @pytest.mark.parametrize(
     "path",
     ["/etc/passwd", "../../../../etc/passwd", "%2e%2e/%2e%2e/etc/passwd", "..%2f..%2fetc%2fpasswd", "{root}/README.md",
-     "{root}/app/ui.py", "{root}/assets/../README.md", "file:///etc/passwd", "{link}"],
+     "{root}/app/web/page.py", "{root}/assets/../README.md", "file:///etc/passwd", "{link}"],
 )  # fmt: skip
 def test_nothing_else_on_the_disk_is_served(address, root, tmp_path, path):
     link = tmp_path / "link.mp4"
@@ -185,7 +187,7 @@ def test_visitors_without_the_password_see_nothing_and_large_files_get_a_sentenc
 @pytest.mark.slow
 def test_the_benchmark_measures_a_server_of_its_own(root, brief_clips, tmp_path):
     (tmp_path / "notes.mp4").write_text("this is no video")
-    command = [sys.executable, "-m", "app", "bench", "ui", brief_clips[0], "--people", "2", "--uploads", tmp_path]
+    command = [sys.executable, "-m", "app", "bench", "web", brief_clips[0], "--people", "2", "--uploads", tmp_path]
     said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     for row in ("command to first whole page", "page while it ran", "2 people at once", "notes.mp4"):
         assert row in said

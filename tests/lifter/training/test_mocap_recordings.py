@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.cli.train_run import TrainingOptions, train_lifter
+from app.cli.train import TrainingOptions, train_lifter
 from lifter import LIFTERS, LifterSpec
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.mocap import recordings, takes
@@ -200,10 +200,8 @@ def test_a_lifter_trains_on_a_bvh_and_an_amc(tmp_path, tiny_lifter):
     write_amc(tmp_path / "mocap", frames=240)
     (tmp_path / "mocap" / "broken.bvh").write_text("nonsense")
     lines = []
-    train_lifter(
-        TrainingOptions(tmp_path / "mocap", tmp_path / "run", minutes=0.02, lifter=tiny_lifter, device="cpu"),
-        lines.append,
-    )
+    options = TrainingOptions(minutes=0.02, lifter=tiny_lifter, device="cpu")
+    train_lifter(tmp_path / "mocap", tmp_path / "run", options, lines.append)
     assert (tmp_path / "run" / "weights.safetensors").is_file()
     entry = (tmp_path / "run" / "manifest.toml").read_text()
     assert entry.startswith("[posemamba-width16-depth5]\n")  # named by what the weights are

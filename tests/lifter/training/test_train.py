@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import app.cli.train_run
 import lifter
+from app.cli.train import TrainingOptions
 from checkpoints import manifest, sha256_of
 from checkpoints.tensors import read_weights
 from lifter.models.hgmamba import HGMamba, HGMambaConfig
@@ -26,8 +26,10 @@ from lifter.training.batches import make_batch
 from lifter.training.gradients import Gradients, Portion, RecordedGradients
 from lifter.training.losses import LossWeights
 from lifter.training.mocap.library import fingerprint
+from lifter.training.provenance import branch_folder, initial_weights, manifest_entry
 from lifter.training.random_draws import Rng
 from lifter.training.schedules import OURS, SCHEDULES, Schedule, Stage
+from lifter.training.training_config import InitialWeights, TrainingConfig
 from tests.people import STILL
 
 TINY = PoseMambaConfig(width=16, depth=2)
@@ -61,6 +63,12 @@ def ticking():
     return itertools.count(step=0.04).__next__
 
 
+def trained_on(library, build, folder, *, clock=None, report=lambda line: None, **settings):
+    """Train on a library and score on the same; settings are those of ``TrainingConfig``."""
+    clock = {} if clock is None else {"clock": clock}
+    return train.train(library, library, build, folder, TrainingConfig(**settings), report=report, **clock)
+
+
 @pytest.fixture(scope="module")
 def trained(library, tmp_path_factory):
     """A folder after four seconds of training on one motion, and the errors before and after."""
@@ -68,7 +76,7 @@ def trained(library, tmp_path_factory):
     torch.manual_seed(0)
     before = validate(PoseMamba(TINY).eval(), library, STILL)
     lines = []
-    after = train.train(library, library, TINY_NET, folder, minutes=4 / 60, schedule=SHORT, recipe=STILL, seed=1,
+    after = trained_on(library, TINY_NET, folder, minutes=4 / 60, schedule=SHORT, recipe=STILL, seed=1,
                         command="test", clock=ticking(), report=lines.append)  # fmt: skip
     return folder, before, after, lines
 
@@ -89,7 +97,7 @@ def test_a_part_that_is_trained_first_is_kept(library, tmp_path):
     settings = {"schedule": SHORT, "recipe": STILL, "clock": ticking()}
 
     def trained_for(minutes):
-        train.train(library, library, build, tmp_path, minutes=minutes, **settings)
+        trained_on(library, build, tmp_path, minutes=minutes, **settings)
         model = build().eval()
         model.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True)["model"])
         return model
@@ -134,7 +142,7 @@ def test_a_run_goes_on_where_it_stopped(trained, library):
     folder = trained[0]
     first = int(rows_of(folder)[-1]["step"])
     lines = []
-    train.train(library, library, TINY_NET, folder, minutes=5.5 / 60, schedule=SHORT, recipe=STILL, clock=ticking(),
+    trained_on(library, TINY_NET, folder, minutes=5.5 / 60, schedule=SHORT, recipe=STILL, clock=ticking(),
                 report=lines.append)  # fmt: skip
     assert lines[0].startswith(f"resumed at step {first}, 0.1 minutes")
     rows = rows_of(folder)
@@ -146,11 +154,11 @@ def test_a_run_goes_on_where_it_stopped(trained, library):
 def test_a_cooldown_leaves_its_run_alone_and_ends_at_rest(library, tmp_path):
     constant = replace(SHORT, decay="none")
     settings = {"recipe": STILL, "clock": ticking()}
-    train.train(library, library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=constant, **settings)
+    trained_on(library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=constant, **settings)
     state = tmp_path / "run" / "state.pt"
     before, run = state.read_bytes(), torch.load(state, weights_only=True)
     cooling = replace(constant, decay="linear")
-    train.train(library, library, TINY_NET, tmp_path / "cool", minutes=2 / 60, schedule=cooling, branch_of=state,
+    trained_on(library, TINY_NET, tmp_path / "cool", minutes=2 / 60, schedule=cooling, branch_of=state,
                 **settings)  # fmt: skip
     branch = torch.load(tmp_path / "cool" / "state.pt", weights_only=True)
     assert state.read_bytes() == before
@@ -164,10 +172,10 @@ def test_a_cooldown_leaves_its_run_alone_and_ends_at_rest(library, tmp_path):
 @pytest.mark.slow
 def test_a_cooldown_that_was_cut_off_is_finished(library, tmp_path):
     cooling, settings = replace(SHORT, decay="linear"), {"recipe": STILL, "clock": ticking()}
-    train.train(library, library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=SHORT, **settings)
+    trained_on(library, TINY_NET, tmp_path / "run", minutes=1 / 60, schedule=SHORT, **settings)
     state = tmp_path / "run" / "state.pt"
     for minutes in (1 / 60, 2 / 60):  # the second call goes on with the branch, not with the run
-        train.train(library, library, TINY_NET, tmp_path / "cool", minutes=minutes, schedule=cooling, branch_of=state,
+        trained_on(library, TINY_NET, tmp_path / "cool", minutes=minutes, schedule=cooling, branch_of=state,
                     **settings)  # fmt: skip
     assert torch.load(tmp_path / "cool" / "state.pt", weights_only=True)["step"] == 75
 
@@ -175,14 +183,14 @@ def test_a_cooldown_that_was_cut_off_is_finished(library, tmp_path):
 def test_a_cooldown_has_a_folder_of_its_own_until_it_is_done(trained, tmp_path):
     run = shutil.copytree(trained[0], tmp_path / "run")
     step = torch.load(run / "state.pt", weights_only=True)["step"]
-    folder = app.cli.train_run.branch_folder(run, 2)
+    folder = branch_folder(run, 2)
     assert folder == run / f"cooldown-{step}-2min"
     folder.mkdir()
-    assert app.cli.train_run.branch_folder(run, 30) == folder  # cut off: finished first
+    assert branch_folder(run, 30) == folder  # cut off: finished first
     (folder / "manifest.toml").write_text("")
-    assert app.cli.train_run.branch_folder(run, 30) == run / f"cooldown-{step}-30min"
+    assert branch_folder(run, 30) == run / f"cooldown-{step}-30min"
     with pytest.raises(FileNotFoundError, match=r"no run to branch off in .*: state.pt is missing"):
-        app.cli.train_run.branch_folder(tmp_path / "nowhere", 2)
+        branch_folder(tmp_path / "nowhere", 2)
 
 
 @pytest.mark.parametrize(
@@ -190,26 +198,26 @@ def test_a_cooldown_has_a_folder_of_its_own_until_it_is_done(trained, tmp_path):
     [({}, "give either minutes"), ({"minutes": 1, "cooldown": 1}, "give either minutes"),
      ({"minutes": 1, "fps": 30}, "fps must be one of 50, 25, got 30"), ({"cooldown": -1}, "must be positive")],
 )  # fmt: skip
-def test_training_that_cannot_be_is_refused(tmp_path, settings, text):
+def test_training_that_cannot_be_is_refused(settings, text):
     with pytest.raises(ValueError, match=text):
-        app.cli.train_run.TrainingOptions(tmp_path, tmp_path, **settings)
+        TrainingOptions(**settings)
 
 
 def test_weights_without_scores_begin_a_network_that_reads_them(trained, library):
     wide = PoseMamba(replace(TINY, drop_path=0.0, reads_scores=True)).eval()
-    tensors, origin = app.cli.train_run.starting_weights(trained[0] / "weights.safetensors", wide, "tiny")
-    wide.load_state_dict(tensors)
+    start = initial_weights(trained[0] / "weights.safetensors", wide, "tiny")
+    wide.load_state_dict(start.tensors)
     narrow = lifter.load_lifter(trained[0] / "weights.safetensors")
     keypoints = torch.rand(2, 9, 17, 3)
     with torch.inference_mode():  # whatever the scores are
         assert torch.allclose(wide(keypoints), narrow.model(keypoints[..., :2]), atol=1e-6)
-    assert origin["sha256"] == sha256_of(trained[0] / "weights.safetensors")
+    assert start.provenance["sha256"] == sha256_of(trained[0] / "weights.safetensors")
 
 
 def test_a_network_says_what_it_reads_and_how_often(library, tmp_path):
     build = functools.partial(PoseMamba, replace(TINY, drop_path=0.0, reads_scores=True))
     recipe = replace(STILL, fps=25.0)
-    train.train(library, library, build, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=recipe, clock=ticking())
+    trained_on(library, build, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=recipe, clock=ticking())
     loaded = lifter.load_lifter(tmp_path / "weights.safetensors")
     assert (loaded.name, loaded.fps, loaded.channels) == ("posemamba-width16-depth2", 25.0, 3)
     assert loaded.provenance["fps"] == 25.0
@@ -226,7 +234,7 @@ def test_a_run_goes_on_with_its_own_random_numbers(trained, library, tmp_path):
         folder = shutil.copytree(trained[0], tmp_path / str(seed))
         seconds = torch.load(folder / "state.pt", weights_only=True)["seconds"]
         minutes = (seconds + 1e-4) / 60
-        train.train(library, library, TINY_NET, folder, minutes=minutes, schedule=SHORT, recipe=STILL, seed=seed)
+        trained_on(library, TINY_NET, folder, minutes=minutes, schedule=SHORT, recipe=STILL, seed=seed)
         states.append(torch.load(folder / "state.pt", weights_only=True))
     first, second = states
     assert first["step"] == second["step"] == torch.load(trained[0] / "state.pt", weights_only=True)["step"] + 1
@@ -236,7 +244,7 @@ def test_a_run_goes_on_with_its_own_random_numbers(trained, library, tmp_path):
 def test_a_finished_run_is_only_scored_again(trained, library):
     folder = trained[0]
     before = (folder / "state.pt").read_bytes()
-    errors = train.train(library, library, TINY_NET, folder, minutes=1 / 60, schedule=SHORT, recipe=STILL)
+    errors = trained_on(library, TINY_NET, folder, minutes=1 / 60, schedule=SHORT, recipe=STILL)
     assert (folder / "state.pt").read_bytes() == before
     assert set(errors) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
 
@@ -245,7 +253,7 @@ def test_a_finished_run_is_only_scored_again(trained, library):
 def test_a_run_of_another_size_is_not_continued(trained, library, config):
     other = functools.partial(PoseMamba, config)
     with pytest.raises(ValueError, match=r"is of a run of \{'width': 16, 'depth': 2.*, expected \{'width'"):
-        train.train(library, library, other, trained[0], minutes=1, schedule=SHORT, recipe=STILL)
+        trained_on(library, other, trained[0], minutes=1, schedule=SHORT, recipe=STILL)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -274,8 +282,8 @@ def test_training_can_begin_with_given_weights(trained, library, tmp_path):
     model = PoseMamba(TINY).eval()
     model.load_state_dict(start)
     one_step = replace(SHORT, learning_rate=1e-6, muon_rate=1e-6)
-    after = train.train(library, library, TINY_NET, tmp_path / "run", minutes=0.03 / 60, schedule=one_step,
-                        recipe=STILL, start=start, clock=ticking())  # fmt: skip
+    after = trained_on(library, TINY_NET, tmp_path / "run", minutes=0.03 / 60, schedule=one_step,
+                        recipe=STILL, initial=InitialWeights(start), clock=ticking())  # fmt: skip
     assert after["clean_p1"] == pytest.approx(validate(model, library, STILL)["clean_p1"], rel=1e-3)
 
 
@@ -294,11 +302,11 @@ def killed_after(calls: int):
 def test_a_killed_run_ends_like_one_that_was_not(library, tmp_path, net):
     build = TINY_NETS[net]
     settings = {"minutes": 30 * 10.5 / 60, "schedule": SHORT, "recipe": STILL, "seed": 3}
-    whole = train.train(library, library, build, tmp_path / "whole", clock=killed_after(10**6).__next__, **settings)
+    whole = trained_on(library, build, tmp_path / "whole", clock=killed_after(10**6).__next__, **settings)
     for calls in (6, 12, 40):  # two are a step: while a part is trained first, in the first stage, and in the second
         with pytest.raises(Killed):
-            train.train(library, library, build, tmp_path / "killed", clock=killed_after(calls).__next__, **settings)
-    resumed = train.train(library, library, build, tmp_path / "killed", clock=killed_after(10**6).__next__, **settings)
+            trained_on(library, build, tmp_path / "killed", clock=killed_after(calls).__next__, **settings)
+    resumed = trained_on(library, build, tmp_path / "killed", clock=killed_after(10**6).__next__, **settings)
     assert resumed == pytest.approx(whole, rel=1e-3)  # the same draws and steps; sums of threads may round differently
     assert [row["step"] for row in rows_of(tmp_path / "killed")] == [row["step"] for row in rows_of(tmp_path / "whole")]
 
@@ -312,14 +320,14 @@ def test_a_curve_keeps_one_row_per_step(tmp_path):
 
 
 def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path, monkeypatch):
-    start, origin = app.cli.train_run.starting_weights(trained[0] / "weights.safetensors", TINY_NET(), "tiny")
-    train.train(library, library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
-                start_provenance=origin, command="second", clock=ticking())  # fmt: skip
-    text = app.cli.train_run.manifest_entry("tiny", tmp_path / "weights.safetensors", 0.8349)
+    start = initial_weights(trained[0] / "weights.safetensors", TINY_NET(), "tiny")
+    trained_on(library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, initial=start,
+                command="second", clock=ticking())  # fmt: skip
+    text = manifest_entry("tiny", tmp_path / "weights.safetensors", 0.8349)
     (tmp_path / "manifest.toml").write_text(text)
     monkeypatch.setattr(manifest, "SHIPPED_LIST", tmp_path / "manifest.toml")
     entry = manifest.shipped()["tiny"]
-    assert entry.details["commands"] == [origin["command"], "second"]
+    assert entry.details["commands"] == [start.provenance["command"], "second"]
     assert entry.sha256 == sha256_of(tmp_path / "weights.safetensors")
     assert entry.details["motion_sha256"] == fingerprint(library)
     assert set(entry.details["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
@@ -343,7 +351,8 @@ def test_matrices_are_stored_in_half_and_decays_exactly(trained):
 def test_ablations_fill_their_table(library, tmp_path):
     names = ["as shipped", "AdamW only"]
     for name in (*names, names[0]):  # a second run replaces the row of the first
-        row = ablation.ablate(library, library, TINY_NET, tmp_path / name, name, minutes=1e-4, device="cpu")
+        config = TrainingConfig(1e-4, SHORT, STILL)
+        row = ablation.ablate(name, library, library, TINY_NET, tmp_path / name, config)
         ablation.write_row(tmp_path / "table.csv", row)
     with (tmp_path / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -375,6 +384,6 @@ def test_recorded_gradients_are_those_of_the_same_step(library):
 @pytest.mark.requires_cuda
 def test_training_on_a_gpu_learns(library, tmp_path):
     before = validate(PoseMamba(TINY).eval(), library, STILL)
-    after = train.train(library, library, TINY_NET, tmp_path, minutes=4 / 60, schedule=SHORT, recipe=STILL, seed=1,
+    after = trained_on(library, TINY_NET, tmp_path, minutes=4 / 60, schedule=SHORT, recipe=STILL, seed=1,
                         device="cuda", clock=ticking())  # fmt: skip
     assert after["clean_p1"] < 0.7 * before["clean_p1"]
