@@ -56,7 +56,7 @@ def stage_table(clip: Path, options: Options) -> Table:
     lift_tracks(lifter, tracks, info, options)  # warm-up
     poses: list[Pose3D] = []
     seconds["3D"] = wall_clock(lambda: poses.extend(lift_tracks(lifter, tracks, info, options)))
-    result = PoseResult(info, tracks, poses, {})
+    result = PoseResult(info, tracks, poses, options)
     pictures: list[np.ndarray] = []
     seconds["draw"] = wall_clock(lambda: pictures.extend(render_frames(frames, result)))
     with tempfile.TemporaryDirectory() as folder:

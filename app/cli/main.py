@@ -170,9 +170,9 @@ def run(
     failed = len(found.problems)
     if found.clips:
         if scheduler is None:  # its machines may have other weights than this one
-            from app.pipeline import words_of
+            from app.pipeline import describe_models
 
-            print_status(words_of(options))
+            print_status(describe_models(options))
         request = BatchRequest(found.clips, out, jobs, scheduler)
         failed += say_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)
@@ -480,11 +480,11 @@ def evaluate(
         device=device, backend=backend,
     )  # fmt: skip
     from app.evaluation.clip_accuracy import EvaluationRequest, evaluations
-    from app.pipeline import words_of
+    from app.pipeline import describe_models
 
     if clips or stills is not None:  # titles and the page name what was measured
         options = dataclasses.replace(options, detector=resolve_detector(options.detector))
-        print_status(words_of(options))
+        print_status(describe_models(options))
 
     done = []
     request = EvaluationRequest(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from app.geometry.world import turned_upright
+from app.geometry.world import seen_level
 from app.render.drawing import (
     FAR_PX,
     MIDDLE,
@@ -148,10 +148,10 @@ def output_size(info: VideoInfo, result: PoseResult) -> tuple[int, int]:
     return height, width + width % 2
 
 
-def render_frames(frames: Iterable[np.ndarray], result: PoseResult, *, is_upright: bool = True) -> Iterator[np.ndarray]:
+def render_frames(frames: Iterable[np.ndarray], result: PoseResult) -> Iterator[np.ndarray]:
     """Yield each RGB frame with all 2D skeletons drawn in and the 3D panel to its right; lazily, one by one.
 
-    The panel is turned by the estimated tilt of the camera if ``is_upright``, else the camera is taken to be level.
+    The panel is turned by the estimated tilt of the camera unless the result's options take the camera to be level.
 
     With nobody in the whole clip the frames pass unchanged. Otherwise all pictures have ``output_size``; an odd height
     grows by repeating the last row.
@@ -164,10 +164,8 @@ def render_frames(frames: Iterable[np.ndarray], result: PoseResult, *, is_uprigh
         return
     info = result.video
     height, width = output_size(info, result)
-    poses = [
-        turned_upright(pose, result.shot_of(track)) for track, pose in zip(result.tracks, result.poses, strict=True)
-    ]
-    scene = Scene3D(result.tracks, poses if is_upright else result.poses, height, width - info.width)
+    poses = [seen_level(pose, result.world_rotation(result.shot_of(track))) for track, pose in result.people]
+    scene = Scene3D(result.tracks, poses, height, width - info.width)
     sizes = [_steady_size(track) for track in result.tracks]
     tag_px = max(9.0, 0.024 * min(info.height, 1.4 * info.width))
     for index, frame in enumerate(frames):
