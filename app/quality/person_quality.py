@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,12 +65,12 @@ def line_of(quality: PersonQuality) -> str:
     return f"person {quality.id}: {', '.join(filter(None, parts))}"
 
 
-def summary_lines(people: list[PersonQuality]) -> list[str]:
+def summary_lines(people: Sequence[PersonQuality]) -> list[str]:
     """Return what a terminal shows: a line per person, and every warning once with whom it concerns."""
     return [*map(line_of, people), *(f"warning: {text}" for text in warning_lines(people))]
 
 
-def warning_lines(people: list[PersonQuality]) -> list[str]:
+def warning_lines(people: Sequence[PersonQuality]) -> list[str]:
     """Return every warning once, with whom it concerns unless that is everybody."""
     lines = []
     for text in dict.fromkeys(text for person in people for text in person.warnings):
