@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from app import pipeline
+from app.motion import contiguous_segments
 from app.options import Options
 from app.pipeline import estimate, lift_tracks
-from app.results import contiguous_segments
 from app.video.video_info import VideoInfo
 from app.video.writer import write_video
 from checkpoints import lifter_weights
@@ -237,13 +237,16 @@ def test_height_scales_the_joints(project_to_camera, options):
     np.testing.assert_allclose(tall, nominal * 2.04 / 1.70, rtol=1e-5, atol=1e-6)
 
 
-def test_provenance_names_models_hashes_and_options(project_to_camera, options, tiny_weights):
+def test_results_name_models_hashes_and_options(project_to_camera, options, tiny_weights):
     result = estimate(project_to_camera([person(k) for k in walk(np.arange(5) / 25)]), options())
     lifter = result.provenance["lifter"]
     assert lifter["weights"]["file"] == tiny_weights.name
     assert len(lifter["weights"]["sha256"]) == 64
     assert result.provenance["options"]["detector"] == "fake"
     assert result.provenance["detector"]["detector"] == "fake"
+    assert result.options == options()
+    assert (result.models.unit, result.models.window, result.models.fps) == ("m", 243, lifter["fps"])
+    assert result.models.summary == "quality balanced: fake; flip averaging"
 
 
 def test_progress_can_cancel(project_to_camera, options):
