@@ -165,14 +165,8 @@ def test_everybody_is_lifted_on_their_own_frames(two_people, options):
     assert [(pose.person_id, len(pose.frames)) for pose in result.poses] == [(0, 60), (1, 40)]
 
 
-@pytest.mark.parametrize(("people", "ids"), [("largest", [0]), ("longest", [0]), ("1", [1]), ("1,0", [0, 1])])
-def test_people_can_be_selected(two_people, options, people, ids):
-    assert [pose.person_id for pose in estimate(two_people, options(people=people)).poses] == ids
-
-
-def test_a_person_who_is_not_there_is_an_error_that_names_who_is(two_people, options):
-    with pytest.raises(ValueError, match="no person 7 in this clip; found 0, 1"):
-        estimate(two_people, options(people="7"))
+def test_people_can_be_selected(two_people, options):
+    assert [pose.person_id for pose in estimate(two_people, options(people="1")).poses] == [1]
 
 
 def test_nobody_is_followed_across_a_cut(project_to_camera, options):
