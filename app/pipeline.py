@@ -16,10 +16,11 @@ from app import __version__
 from app.geometry.gravity import estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.smoothing import low_pass
+from app.motion import ModelInfo, Pose3D, Shot, contiguous_segments, join_segments
 from app.options import Options
 from app.person_selection import select_people
 from app.progress import Clock, Progress, silent
-from app.results import Pose3D, PoseResult, Shot, contiguous_segments
+from app.results import PoseResult
 from app.video.reader import VideoReader
 from app.video.video_info import VideoInfo
 from detectors import Choice, Detector, choose_detector, load_chosen
@@ -48,7 +49,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
         RuntimeError: A package, device or backend that was asked for is not there.
     """
     reader = VideoReader(path)
-    chosen = words_of(options)
+    summary = describe_models(options)
     lifter, detector = cached_models(options)
     clock = Clock()
     _, found, footage = watch_people(reader, detector, options, progress)
@@ -59,7 +60,9 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     poses = [estimate_root_trajectory(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
     shots = find_shots(footage, tracks, poses, info)
     clock.lap("3D")
-    return PoseResult(info, tracks, poses, provenance(options, chosen, detector, lifter), clock.seconds, shots)
+    models = ModelInfo(lifter.name, lifter.unit, lifter.window, lifter.fps, summary)
+    made_with = provenance(options, detector, lifter)
+    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds)
 
 
 def cached_models(options: Options) -> tuple[Lifter, Detector]:
@@ -74,12 +77,12 @@ def detector_of(options: Options, device: str) -> Detector:
 
 
 def choice_of(options: Options) -> Choice:
-    """Return the detector and the weights that ``options`` mean here and now."""
+    """Return the detector and the weights that ``options`` mean, given the weights that are here."""
     return choose_detector(options.detector, options.detector_weights, options.quality)
 
 
-def words_of(options: Options) -> str:
-    """Return what ``options.quality`` means here and now, in one line."""
+def describe_models(options: Options) -> str:
+    """Return in one line which networks ``options.quality`` means, given the weights that are here."""
     flip = "flip averaging" if options.use_flip else "no flip averaging"
     return f"quality {options.quality}: {choice_of(options).about}; {flip}"
 
@@ -124,17 +127,18 @@ def lift_tracks(
 ) -> list[Pose3D]:
     """Return one pose per track, on the track's frames.
 
-    Every uninterrupted stretch of a track is lifted by itself; between two of them joints move in a straight line, so
-    that all frames carry numbers, and ``Track.valid`` says which to trust.
+    Every contiguous segment of a track is lifted by itself; between two of them joints move in a straight line, so that
+    all frames carry numbers, and ``Track.valid`` says which to trust.
     """
-    runs = [(track, run) for track in tracks for run in contiguous_segments(track, info)]
+    segments = [contiguous_segments(track, info) for track in tracks]
     sequences = [
         Sequence2D(
             track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height, track.scores[run]
         )
-        for track, run in runs
+        for track, runs in zip(tracks, segments, strict=True)
+        for run in runs
     ]
-    joints = lift(
+    lifted = lift(
         lifter,
         sequences,
         fov_degrees=options.fov_degrees,
@@ -142,25 +146,17 @@ def lift_tracks(
         progress=lambda batches, total: progress(batches, "3D", total),
     )
     if options.smooth_hz is not None:
-        joints = [low_pass(x, s.timestamps_s, options.smooth_hz) for x, s in zip(joints, sequences, strict=True)]
+        lifted = [low_pass(x, s.timestamps_s, options.smooth_hz) for x, s in zip(lifted, sequences, strict=True)]
     scale = options.height_m / NOMINAL_HEIGHT_M if options.height_m and lifter.unit == "m" else 1.0
+    remaining = iter(lifted)
     poses = []
-    for track in tracks:
-        known = np.concatenate([np.arange(len(track.frames))[run] for t, run in runs if t is track])
-        values = np.concatenate([x for (t, _), x in zip(runs, joints, strict=True) if t is track])
+    for track, runs in zip(tracks, segments, strict=True):
+        joints = np.concatenate([next(remaining) for _ in runs])
         if options.has_rigid_bones:
-            values = with_rigid_bones(values)
-        flat = values.reshape(len(known), -1)
-        filled = np.stack([np.interp(np.arange(len(track.frames)), known, column) for column in flat.T], axis=1)
-        poses.append(
-            Pose3D(
-                track.person_id,
-                track.frames,
-                (scale * filled.reshape(-1, *values.shape[1:])).astype(np.float32),
-                coco17_to_h36m17(track.scores[..., None])[..., 0],
-                lifter.unit,
-            )
-        )
+            joints = with_rigid_bones(joints)
+        joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
+        scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
+        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit))
     return poses
 
 
@@ -175,14 +171,13 @@ def find_shots(footage: FrameObserver, tracks: list[Track], poses: list[Pose3D],
     return tuple(shots)
 
 
-def provenance(options: Options, chosen: str, detector: Detector, lifter: Lifter) -> dict[str, Any]:
-    """Return everything needed to make the same numbers again, ready for JSON; ``chosen`` says it in words."""
+def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:
+    """Return everything needed to make the same numbers again, ready for JSON."""
     return {
         "app": {"name": "posemamba-wild", "version": __version__},
         "detector": dict(detector.provenance),
         "lifter": lifter.provenance,
         "options": asdict(options),
-        "chosen": chosen,
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -1,86 +1,27 @@
-"""What the pipeline returns: ``VideoInfo``, ``Shot``, ``Pose3D`` and ``PoseResult``."""
+"""``PoseResult``: everything known about a clip, and the numbers that follow from it, each computed once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from app.geometry.world import AXES, floor_height, to_world, world_places
+from app.motion import ModelInfo, Pose3D, Shot
+from app.options import Options
+from app.quality.indicators import assess
+from app.quality.person_quality import PersonQuality
 from app.video.video_info import VideoInfo
+from checkpoints import sha256_of
 from detectors.people import Track
+from lifter.skeletons import with_rigid_bones
 
-DECIMALS = {"px": 2, "m": 4, "score": 3, "s": 6, "unit vector": 6}  # of numbers in files, by unit
-
-
-PAUSE_S = 1.0  # a longer time between two frames is a pause of the recording: motion does not continue across it
+__all__ = ["ModelInfo", "Pose3D", "PoseResult", "Shot"]
 
 
-def contiguous_segments(track: Track, video: VideoInfo) -> list[slice]:
-    """Return the uninterrupted parts of a track, as slices of its frame axis: valid throughout and without a pause."""
-    times = video.timestamps_s[track.frames]
-    is_pause = (
-        np.diff(times) > max(PAUSE_S, 3 * float(np.median(np.diff(times)))) if len(times) > 1 else np.zeros(0, bool)
-    )
-    starts = track.valid & np.concatenate([[True], ~track.valid[:-1] | is_pause])
-    ends = track.valid & np.concatenate([~track.valid[1:] | is_pause, [True]])
-    return [slice(int(a), int(b) + 1) for a, b in zip(np.flatnonzero(starts), np.flatnonzero(ends), strict=True)]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shot:
-    """Frames without a cut, and what is known of the camera in them.
-
-    Attributes:
-        start: First frame.
-        stop: Frame after the last one.
-        moves: Whether the camera moves (pans, shakes, zooms or walks); None if the pictures do not tell.
-        up: (3,) float64 unit vector against gravity in camera axes; None if nobody stands upright in the shot.
-        up_from: What ``up`` was estimated from: "bodies and feet", "bodies" or "nothing".
-    """
-
-    start: int
-    stop: int
-    moves: bool | None = None
-    up: np.ndarray | None = None
-    up_from: str = "nothing"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pose3D:
-    """3D joints of one person, frame by frame as in its track.
-
-    Attributes:
-        person_id: Identity of the track.
-        frames: (T,) int64, consecutive frame indices.
-        joints: (T, 17, 3) float32, H36M-17, camera axes (x right, y down, z away), pelvis at the origin.
-        scores: (T, 17) float32 in [0, 1], mapped from the 2D scores.
-        unit: ``"m"`` if the lifter was trained in meters, else ``"normalized"``.
-        root: (T, 3) float32 meters, the pelvis in camera axes with the camera at the origin; None unless the unit is
-            "m". In frames that are not ``Track.valid`` it only bridges the gap, as joints do.
-    """
-
-    person_id: int
-    frames: np.ndarray
-    joints: np.ndarray
-    scores: np.ndarray
-    unit: str
-    root: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        t = len(self.frames)
-        if self.joints.shape != (t, 17, 3) or self.scores.shape != (t, 17):
-            raise ValueError(
-                f"joints and scores must have shapes ({t}, 17, 3) and ({t}, 17), "
-                f"got {self.joints.shape} and {self.scores.shape}"
-            )
-        if self.unit not in ("m", "normalized"):
-            raise ValueError(f"unit must be 'm' or 'normalized', got {self.unit!r}")
-        if self.root is not None and (self.root.shape != (t, 3) or self.unit != "m"):
-            raise ValueError(f"root must have shape ({t}, 3) and unit 'm', got {self.root.shape} and {self.unit!r}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class PoseResult:
     """Everything known about a clip; exports, rendering and the web page take this and never run a model.
 
@@ -88,31 +29,90 @@ class PoseResult:
         video: The decoded video.
         tracks: One track per person; empty when nobody is in the clip.
         poses: One pose per track, in the same order and on the same frames.
-        provenance: Versions, models, weight hashes, backend, device and options, ready for JSON.
-        stage_seconds: Wall seconds spent per stage.
+        options: Settings that it was made with; exports take axes, formats and gravity alignment from here.
+        models: The networks that it was made with.
         shots: What lies between the cuts, in order; all of the video as one shot if left out.
+        provenance: Versions, models, weight hashes, backend, device and options, ready for JSON; written, never read.
+        stage_seconds: Wall seconds spent per stage.
     """
 
     video: VideoInfo
     tracks: list[Track]
     poses: list[Pose3D]
-    provenance: dict[str, Any]
-    stage_seconds: dict[str, float] = field(default_factory=dict)
+    options: Options = Options()
+    models: ModelInfo = field(default_factory=ModelInfo)
     shots: tuple[Shot, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.shots:
             object.__setattr__(self, "shots", (Shot(0, self.video.num_frames),))
         if [t.person_id for t in self.tracks] != [p.person_id for p in self.poses]:
             raise ValueError("tracks and poses must name the same people in the same order")
-        for track, pose in zip(self.tracks, self.poses, strict=True):
+        for track, pose in self.people:
             if not np.array_equal(track.frames, pose.frames):
                 raise ValueError(f"track and pose of person {track.person_id} lie on different frames")
+
+    @property
+    def people(self) -> list[tuple[Track, Pose3D]]:
+        """Everybody's track and pose."""
+        return list(zip(self.tracks, self.poses, strict=True))
 
     def shot_of(self, track: Track) -> Shot:
         """Return the shot a track lies in; tracks never cross a cut."""
         return next(shot for shot in reversed(self.shots) if shot.start <= track.frames[0])
 
-    def only(self, index: int) -> PoseResult:
-        """Return the same result with nobody but the person at ``index`` of ``tracks``."""
-        return replace(self, tracks=[self.tracks[index]], poses=[self.poses[index]])
+    @cached_property
+    def video_sha256(self) -> str:
+        """SHA-256 of the video file, 64 hexadecimal digits."""
+        return sha256_of(self.video.path)
+
+    @cached_property
+    def quality(self) -> tuple[PersonQuality, ...]:
+        """How far each person's numbers can be trusted."""
+        return tuple(
+            assess(self.video, track, pose, self.shot_of(track), self.options, self.models)
+            for track, pose in self.people
+        )
+
+    @cached_property
+    def floor_heights(self) -> tuple[float, ...]:
+        """Height of the floor that each person stands on, over the camera (over the pelvis without a trajectory)."""
+        return tuple(
+            floor_height(world_places(pose, to_world(self.shot_of(track).up)), track, pose)
+            for track, pose in self.people
+        )
+
+    def camera_height(self, index: int) -> float | None:
+        """Return how high the camera is above a person's floor in meters; None without a trajectory.
+
+        It is measured in the person's own size: people of unknown heights give different answers.
+        """
+        return None if self.poses[index].root is None else -self.floor_heights[index]
+
+    def world_rotation(self, shot: Shot) -> np.ndarray:
+        """Return the rotation (3, 3) from camera axes to world axes with y up, by gravity if the options ask for it."""
+        return to_world(shot.up if self.options.is_upright else None)
+
+    def floor_shift(self, index: int) -> float:
+        """Return what is added to a person's heights in world axes to put the floor at 0, if the options ask for it."""
+        return -self.floor_heights[index] if self.options.is_upright else 0.0
+
+    def world_joints(self, index: int, *, up: str | None = None, has_rigid_bones: bool = False) -> np.ndarray:
+        """Return a person's joints (T, 17, 3) float64 in the world axes of ``app.geometry.world``.
+
+        Args:
+            index: Of ``tracks``.
+            up: The axis that points up, "y" or "z"; None is that of the options.
+            has_rigid_bones: Give every bone its median length, the same left and right.
+        """
+        track, pose = self.people[index]
+        rotation = self.world_rotation(self.shot_of(track))
+        if not has_rigid_bones:
+            places = world_places(pose, rotation)
+            places[..., 1] += self.floor_shift(index)
+        else:
+            places = world_places(replace(pose, joints=with_rigid_bones(pose.joints)), rotation)
+            places[..., 1] -= floor_height(places, track, pose) if self.options.is_upright else 0.0
+        return places @ AXES[up or self.options.up].rotation.T

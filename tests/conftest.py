@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import cv2
@@ -23,16 +22,12 @@ import torch
 from app.batch.find_videos import discover
 from app.batch.run_batch import BatchRequest, run_batch
 from app.options import Options
-from app.results import Pose3D
-from app.video.video_info import VideoInfo
 from checkpoints import manifest
-from detectors.people import Track
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.mocap.library import MotionLibrary, load_motion
-from lifter.training.simulated_detector import coco17_from_h36m17
 from lifter.training.train import save_weights
 from tests.batches import Command
-from tests.people import waving, write_mocap
+from tests.people import Filmed, film, waving, write_mocap
 from tests.weights_server import serving
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
@@ -236,39 +231,10 @@ def walker() -> np.ndarray:
         return truth["h36m_world"][:, 0].astype(np.float64)
 
 
-class Filmed(NamedTuple):
-    """Somebody before a known camera, seen without error: what the app would know, and the truth."""
-
-    track: Track
-    pose: Pose3D  # without root
-    video: VideoInfo
-    root: np.ndarray
-    up: np.ndarray
-    fov_degrees: float
-
-
 @pytest.fixture(scope="session")
 def filmed() -> Callable[..., Filmed]:
-    """A function that films joints (T, 17, 3) in meters, y up, with a camera that looks to -z."""
-
-    def project_to_camera(
-        world, *, pitch=10.0, roll=0.0, eye=(0.0, 1.5, 2.0), fov=50.0, size=(1280, 720), fps=30.0, person_id=0
-    ):
-        p, r = np.radians(pitch), np.radians(roll)
-        pitched = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
-        rolled = np.array([[np.cos(r), np.sin(r), 0], [-np.sin(r), np.cos(r), 0], [0, 0, 1]])
-        turn = rolled @ pitched @ np.diag([1.0, -1, -1])
-        joints = (world - eye) @ turn.T
-        coco = coco17_from_h36m17(torch.from_numpy(joints)).numpy()
-        focal = max(size) / 2 / np.tan(np.radians(fov) / 2)
-        keypoints = focal * coco[..., :2] / coco[..., 2:] + (np.array(size) - 1) / 2
-        frames, seen = np.arange(len(world)), np.ones((len(world), 17), np.float32)
-        track = Track(person_id, frames, keypoints.astype(np.float32), seen, seen[:, 0] > 0, seen[:, 0] > 0)
-        pose = Pose3D(person_id, frames, (joints - joints[:, :1]).astype(np.float32), seen, "m")
-        video = VideoInfo(Path("filmed.mp4"), *size, fps, len(world), 0, frames / fps)
-        return Filmed(track, pose, video, joints[:, 0], turn @ [0, 1, 0], fov)
-
-    return project_to_camera
+    """``tests.people.film``."""
+    return film
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,22 @@
-"""Bodies and motion made up for tests: H36M-17 in meters, COCO-17 in pixels, and files of recorded motion."""
+"""People for tests: bodies that stand, wave and walk, filmed by a known camera, and whole results of them."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from app.options import Options
+from app.results import ModelInfo, Pose3D, PoseResult, Shot
+from app.video.video_info import VideoInfo
 from detectors.blazepose.types import PoseDetection
-from detectors.people import People
+from detectors.people import People, Track
 from lifter.skeletons import H36M17
 from lifter.training.augmentation_config import CLEAN, AugmentationConfig
 from lifter.training.batches import make_batch
 from lifter.training.random_draws import Rng
+from lifter.training.simulated_detector import coco17_from_h36m17
 
 # H36M-17 standing, meters, z up, facing -y (the left side is at +x).
 STANDING = np.array(
@@ -18,6 +25,8 @@ STANDING = np.array(
      [0.17, 0, 1.43], [0.22, 0, 1.15], [0.24, -0.05, 0.9], [-0.17, 0, 1.43], [-0.22, 0, 1.15], [-0.24, -0.05, 0.9]],
     np.float32,
 )  # fmt: skip
+# The same person as a level camera in front sees him: x right, y down, z away, from the pelvis.
+FACING = (STANDING - STANDING[0])[:, [0, 2, 1]] * np.float32([1, -1, 1])
 QUIET = replace(AugmentationConfig(), **CLEAN)
 STILL = replace(QUIET, speed=(1.0, 1.0), p_splice=0.0, p_bend=0.0, p_tilt=0.0, bone_scale=0.0)
 
@@ -93,3 +102,75 @@ def write_mocap(path, clips: dict[str, np.ndarray], fps: float = 50.0):
 
 def batch_of(library, recipe, count=4, frames=27, seed=0):
     return make_batch(library, count, frames, recipe, Rng(seed))
+
+
+class Filmed(NamedTuple):
+    """Somebody before a known camera, seen without error: what the app would know, and the truth."""
+
+    track: Track
+    pose: Pose3D  # without root
+    video: VideoInfo
+    root: np.ndarray
+    up: np.ndarray
+    fov_degrees: float
+
+
+def film(
+    world, *, pitch=10.0, roll=0.0, eye=(0.0, 1.5, 2.0), fov=50.0, size=(1280, 720), fps=30.0, person_id=0
+) -> Filmed:
+    """Film joints (T, 17, 3) in meters, y up, with a camera that looks to -z."""
+    p, r = np.radians(pitch), np.radians(roll)
+    pitched = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    rolled = np.array([[np.cos(r), np.sin(r), 0], [-np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    turn = rolled @ pitched @ np.diag([1.0, -1, -1])
+    joints = (world - eye) @ turn.T
+    coco = coco17_from_h36m17(torch.from_numpy(joints)).numpy()
+    focal = max(size) / 2 / np.tan(np.radians(fov) / 2)
+    keypoints = focal * coco[..., :2] / coco[..., 2:] + (np.array(size) - 1) / 2
+    frames, seen = np.arange(len(world)), np.ones((len(world), 17), np.float32)
+    track = Track(person_id, frames, keypoints.astype(np.float32), seen, seen[:, 0] > 0, seen[:, 0] > 0)
+    pose = Pose3D(person_id, frames, (joints - joints[:, :1]).astype(np.float32), seen, "m")
+    video = VideoInfo(Path("filmed.mp4"), *size, fps, len(world), 0, frames / fps)
+    return Filmed(track, pose, video, joints[:, 0], turn @ [0, 1, 0], fov)
+
+
+LATE, EARLY = 20, 10  # frames by which the second walker comes later and leaves earlier
+FILLED = slice(10, 14)  # of everybody's own frames
+GAP = slice(40, 60)  # of the second walker's own frames
+PROVENANCE = {
+    "app": {"name": "posemamba-wild", "version": "0"},
+    "detector": {"detector": "fake"},
+    "lifter": {
+        "name": "posemamba-s", "weights": {"file": "w", "sha256": "0" * 64}, "unit": "m", "fps": 50.0, "window": 243,
+        "scan_backend": "cpu", "device": "cpu",
+    },
+    "options": {},
+    "environment": {},
+}  # fmt: skip
+
+
+def walkers(world, num_people=2, *, video=None, unit="m", is_camera_moving=False, **options) -> PoseResult:
+    """Return a result, placed exactly, with up to two walkers (T, 17, 3) in meters, y up; the second has a gap."""
+    count = len(world)
+    video = video or film(world).video
+    tracks, poses = [], []
+    for person, rows in enumerate((slice(0, count), slice(LATE, count - EARLY))[:num_people]):
+        seen = film(world + person * np.array([0.9, 0, -0.5]), person_id=person, size=(video.width, video.height))
+        frames = seen.track.frames[rows]
+        valid, observed = np.ones((2, len(frames)), bool)
+        observed[FILLED] = False
+        if person:
+            valid[GAP] = observed[GAP] = False
+        scores = np.linspace(0.6, 1, 17 * len(frames), dtype=np.float32).reshape(-1, 17)
+        tracks.append(Track(person, frames, seen.track.keypoints[rows], scores, observed, valid))
+        root = seen.root[rows].astype(np.float32) if unit == "m" else None
+        poses.append(Pose3D(person, frames, seen.pose.joints[rows], scores, unit, root))
+    up, up_from = (film(world).up, "bodies and feet") if num_people else (None, "nothing")
+    shots = (Shot(0, count, is_camera_moving, up, up_from),)
+    models = ModelInfo("posemamba-s", unit, 243, 50.0, "quality balanced")
+    return PoseResult(video, tracks, poses, Options(fov_degrees=50.0, **options), models, shots, PROVENANCE)
+
+
+def with_options(result: PoseResult, **options) -> PoseResult:
+    """Return a result that was asked for with other options."""
+    return replace(result, options=replace(result.options, **options))

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from app.batch import file_lock
 from app.batch.output_folder import OURS, part_of, publish
 from app.options import Options
-from checkpoints import sha256_of
 
 if TYPE_CHECKING:
     from app.progress import Progress
@@ -142,11 +141,7 @@ def _results(job: ClipTask, progress: Progress | None, began: float) -> Outcome:
         folder = Path(place)
         before = _state(job.clip)
         result = estimate(job.clip, job.options, progress or silent)
-        export(
-            result, folder, formats=job.options.formats, up=job.options.up, is_upright=job.options.is_upright,
-            has_overlay=job.options.has_overlay, progress=progress or silent,
-        )  # fmt: skip
-        digest = sha256_of(job.clip)
+        export(result, folder, progress=progress or silent)
         if _state(job.clip) != before:
             raise ValueError(f"{job.clip} changed while it was analyzed; run the command again when it is complete")
         record = _record(
@@ -156,9 +151,9 @@ def _results(job: ClipTask, progress: Progress | None, began: float) -> Outcome:
             **_facts(result),
             seconds=_since(began),
             video_bytes=job.clip.stat().st_size,
-            video_sha256=digest,
+            video_sha256=result.video_sha256,
             models=models,
-            key=cache_key(digest, job.options, models),
+            key=cache_key(result.video_sha256, job.options, models),
         )
         if not is_shared:
             return Outcome(record, files={path.name: path.read_bytes() for path in folder.iterdir()})
@@ -174,8 +169,6 @@ def _record(job: ClipTask, **content: Any) -> dict[str, Any]:
 
 def _facts(result: PoseResult) -> dict[str, Any]:
     """Return what a result says of itself, in short."""
-    from app.quality.indicators import assess
-
     video = result.video
     return {
         "people": len(result.tracks),
@@ -183,7 +176,7 @@ def _facts(result: PoseResult) -> dict[str, Any]:
         "fps": video.fps,
         "duration_s": round(video.num_frames / video.fps, 3),
         "stage_seconds": {stage: round(seconds, 3) for stage, seconds in result.stage_seconds.items()},
-        "quality": assess(result),
+        "quality": [quality.as_dict() for quality in result.quality],
         "warnings": list(video.warnings),
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.console import bars, one_line, print_error, print_result, print_status, watched
-from app.quality.warnings import summary_lines
+from app.quality.person_quality import PersonQuality, summary_lines
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Display:
         rates = {name: f" ({record['frames'] / s:.0f} frames/s)" if s > 0.05 else "" for name, s in stages.items()}
         said = ", ".join(f"{name} {s:.2f} s{rates[name]}" for name, s in stages.items())
         print_result(f"  {said}; together {together:.2f} s, {duration / together:.2f} x real time")
-        for line in summary_lines(record["quality"]):
+        for line in summary_lines([PersonQuality(**quality) for quality in record["quality"]]):
             print_result(f"  {line}")
         if len(self._bytes) == 1:
             for file in record["files"]:

@@ -17,7 +17,7 @@ from checkpoints import atomic_write
 
 COLUMNS = (
     "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
-    "height_px", "reprojection_px", "jitter", "foot_slide", "warnings", "error",
+    "height_px", "reprojection_px", "jitter", "foot_skating", "warnings", "error",
 )  # fmt: skip
 
 

@@ -141,10 +141,10 @@ commands.command("mpi-inf-3dhp")(with_options(mpi_inf_3dhp, Options, ("quality",
 
 def _with_detector(options: Options) -> Options:
     """Return options that name the detector, as titles do; show what they mean here."""
-    from app.pipeline import words_of
+    from app.pipeline import describe_models
 
     options = replace(options, detector=resolve_detector(options.detector))
-    print_status(words_of(options))
+    print_status(describe_models(options))
     return options
 
 

@@ -49,9 +49,9 @@ def run(
     failed = len(found.problems)
     if found.clips:
         if scheduler is None:  # its machines may have other weights than this one
-            from app.pipeline import words_of
+            from app.pipeline import describe_models
 
-            print_status(words_of(options))
+            print_status(describe_models(options))
         request = BatchRequest(found.clips, out, jobs, scheduler)
         failed += say_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)

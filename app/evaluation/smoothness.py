@@ -12,7 +12,7 @@ import torch
 
 from app.options import Options
 from app.pipeline import lift_tracks
-from app.quality.indicators import seam_ratio
+from app.quality.indicators import window_boundary_ratio
 from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter import metrics
@@ -110,8 +110,8 @@ def assess_smoothness(lifter: Lifter, clips: Iterable[np.ndarray], noise: dict[s
         pa_mpjpe=mean["p2"],
         acceleration_ratio=mean["jitter"] / mean["true_jitter"],
         worst_acceleration_ratio=float(max(row["jitter_ratio"] for row in rows)),
-        boundary_ratio=seam_ratio(runs, lifter.window, lifter.fps) or float("nan"),
-        true_boundary_ratio=seam_ratio(true_runs, lifter.window, lifter.fps) or float("nan"),
+        boundary_ratio=window_boundary_ratio(runs, lifter.window, lifter.fps) or float("nan"),
+        true_boundary_ratio=window_boundary_ratio(true_runs, lifter.window, lifter.fps) or float("nan"),
         bone_variation=mean["bone_variation"],
     )
 

@@ -13,7 +13,6 @@ from app.evaluation.smoothness import certain_track
 from app.evaluation.tables import GROUND_TRUTH_2D, new_table
 from app.geometry.gravity import ANKLES, LEVEL, estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
-from app.geometry.world import camera_height, world_joints
 from app.options import Options
 from app.pipeline import cached_lifter, estimate, lift_tracks
 from app.results import PoseResult
@@ -70,9 +69,7 @@ def place_track(track: Track, result: PoseResult, options: Options) -> PoseResul
 def _errors(result: PoseResult, person: int, truth: dict[str, np.ndarray]) -> list[str]:
     track, pose = result.tracks[0], result.poses[0]
     if pose.root is None:
-        raise ValueError(
-            f"{result.provenance['lifter']['weights']['file']} has no meters, hence no trajectory to score"
-        )
+        raise ValueError(f"{result.models.lifter} has no meters, hence no trajectory to score")
     frames, times = track.frames[track.valid], result.video.timestamps_s[track.frames[track.valid]]
     root, true = pose.root[track.valid].astype(np.float64), truth["h36m_cam"][frames, person, 0].astype(np.float64)
     miss = np.linalg.norm(root - true, axis=1)
@@ -83,10 +80,10 @@ def _errors(result: PoseResult, person: int, truth: dict[str, np.ndarray]) -> li
     tilt = np.degrees(np.arccos(np.clip((LEVEL if up is None else up) @ true_up, -1, 1)))
     eye = -(truth["R"][0].T @ truth["t"][0])[1]
     ankles = [100 * np.percentile(x[:, ANKLES, 1].min(axis=1), (5, 50, 95)) for x in (
-        world_joints(result, 0)[track.valid], truth["h36m_world"][frames, person])]  # fmt: skip
+        result.world_joints(0, up="y")[track.valid], truth["h36m_world"][frames, person])]  # fmt: skip
     ours, theirs = (", ".join(f"{value:.1f}" for value in values) for values in ankles)
     return [
         f"{MM * miss.mean():.0f}", f"{(miss / true[:, 2]).mean():.1%}", f"{MM * scaled.mean():.0f}",
         f"{MM * speed.mean():.0f}", f"{jitter[0] / jitter[1]:.2f}", f"{tilt:.2f}",
-        f"{100 * (camera_height(result, 0) or 0):.0f} ({100 * eye:.0f})", f"{ours} ({theirs})",
+        f"{100 * (result.camera_height(0) or 0):.0f} ({100 * eye:.0f})", f"{ours} ({theirs})",
     ]  # fmt: skip

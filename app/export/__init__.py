@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.export.bvh import write_bvh
@@ -13,7 +14,6 @@ from app.export.glb import write_glb
 from app.export.json import write_json
 from app.export.npz import write_npz
 from app.export.trc import write_trc
-from app.options import Options
 from app.progress import Clock, Progress, silent
 from app.render.overlay import render_frames
 from app.results import PoseResult
@@ -23,17 +23,15 @@ from app.viewer import write_viewer
 from checkpoints import atomic_write
 from detectors.prefetch import prefetch
 
-DEFAULTS = Options()
-
 
 @dataclass(frozen=True)
 class Writer:
     """How one format is written.
 
     Attributes:
-        write: (result, path, up=, is_upright=) to a file.
+        write: (result, path) to a file.
         suffix: Of the file's name.
-        holds_one: The format holds one skeleton: every person gets a file, and ``write`` a result with one person.
+        holds_one: The format holds one skeleton: every person gets a file, and ``write`` their index, too.
         stem: Of the file's name.
     """
 
@@ -59,63 +57,59 @@ def export(
     result: PoseResult,
     folder: Path,
     *,
-    formats: Sequence[str] = DEFAULTS.formats,
-    up: str = DEFAULTS.up,
-    is_upright: bool = DEFAULTS.is_upright,
-    has_overlay: bool = True,
+    formats: Sequence[str] | None = None,
+    has_overlay: bool | None = None,
     progress: Progress = silent,
 ) -> dict[str, Path]:
-    """Write pose.<format>, viewer.html and overlay.mp4 into ``folder``; return their paths by kind ("bvh person 0").
+    """Write pose.<format>, viewer.html and overlay.mp4 into ``folder``; return their paths by kind ("bvh person0").
 
     A file gets its name when it is complete, never before. Files of an earlier run that this one does not write are
     removed: they would not belong to the new numbers. Time spent is added to ``result.stage_seconds``.
 
     Args:
-        result: Of ``app.pipeline.estimate``.
+        result: Of ``app.pipeline.estimate``; world axes are those of its options.
         folder: Made if it does not exist.
-        formats: Names in ``WRITERS``.
-        up: The axis that points up in files with world coordinates: y or z.
-        is_upright: Whether world coordinates and the overlay's 3D panel are turned by the estimated gravity.
-        has_overlay: Whether to write overlay.mp4.
+        formats: Names in ``WRITERS``; None for those of the result's options.
+        has_overlay: Whether to write overlay.mp4; None for what the result's options say.
         progress: Wraps the frames of the overlay.
 
     Raises:
         OSError: The folder cannot be written to, or the disk is full.
         ValueError: The video changed since it was analyzed.
     """
+    formats = result.options.formats if formats is None else formats
+    has_overlay = result.options.has_overlay if has_overlay is None else has_overlay
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
-    written = {}
     files = [file for name in formats for file in _files(result, name)]
-    names = {name for _, name, _, _ in files} | ({"overlay.mp4"} if has_overlay else set())
-    for stale in _written_before(folder):
-        if stale.name not in names:
-            stale.unlink()
-    for kind, name, writer, part_of_result in files:
-        with atomic_write(folder / name) as part:
-            writer.write(part_of_result, part, up=up, is_upright=is_upright)
-        written[kind] = folder / name
+    written = {kind: folder / name for kind, name, _ in files}
+    if has_overlay:
+        written["overlay"] = folder / "overlay.mp4"
+    for stale in set(_written_before(folder)) - set(written.values()):
+        stale.unlink()
+    for kind, _, write in files:
+        with atomic_write(written[kind]) as part:
+            write(part)
     clock.lap("export")
     if has_overlay:
-        path = folder / "overlay.mp4"
-        frames = prefetch(render_frames(VideoReader(result.video.path), result, is_upright=is_upright))
-        with atomic_write(path) as part:
+        frames = prefetch(render_frames(VideoReader(result.video.path), result))
+        with atomic_write(written["overlay"]) as part:
             write_video(part, progress(frames, "overlay", result.video.num_frames), result.video)
-        written["overlay"] = path
         clock.lap("overlay")
     result.stage_seconds.update(clock.seconds)
     return written
 
 
-def _files(result: PoseResult, name: str) -> Iterator[tuple[str, str, Writer, PoseResult]]:
-    """Yield (kind, file name, writer, what it gets) of one format."""
+def _files(result: PoseResult, name: str) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+    """Yield (kind, file name, what writes it) of one format."""
     writer = WRITERS[name]
     if not writer.holds_one:
-        yield name, f"{writer.stem}.{writer.suffix}", writer, result
+        yield name, f"{writer.stem}.{writer.suffix}", partial(writer.write, result)
         return
     for index, track in enumerate(result.tracks):
         person = f"person{track.person_id}"
-        yield f"{name} {person}", f"{writer.stem}.{person}.{writer.suffix}", writer, result.only(index)
+        write = partial(writer.write, result, index=index)
+        yield f"{name} {person}", f"{writer.stem}.{person}.{writer.suffix}", write
 
 
 def _written_before(folder: Path) -> Iterator[Path]:

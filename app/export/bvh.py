@@ -15,17 +15,17 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from app.export.skeleton_rig import JOINTS, Rig, rig_of
-from app.geometry.world import AXES, world_joints
+from app.geometry.world import AXES
 from app.results import PoseResult
 
 ORDER = "ZXY"
 
 
-def write_bvh(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
-    """Write the only person of ``result``."""
-    joints = world_joints(result, 0, is_upright=is_upright, has_rigid_bones=True)
-    rig = rig_of(joints, AXES[up][1])
-    track, video = result.tracks[0], result.video
+def write_bvh(result: PoseResult, path: Path, index: int) -> None:
+    """Write the person at ``index`` of ``result.tracks``."""
+    joints = result.world_joints(index, up="y", has_rigid_bones=True)
+    rig = rig_of(joints, AXES[result.options.up].rotation)
+    track, video = result.tracks[index], result.video
     shown = np.clip(np.arange(video.num_frames) - track.frames[0], 0, len(track.frames) - 1)
     rows = channels(rig)[shown]
     with path.open("w", encoding="ascii", newline="\n") as file:

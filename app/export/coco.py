@@ -21,8 +21,8 @@ from lifter.skeletons import COCO17
 SURE = 0.3  # a score from which on a joint counts as seen
 
 
-def write_coco(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
-    """Write all people of ``result``; the axes do not matter in 2D."""
+def write_coco(result: PoseResult, path: Path) -> None:
+    """Write all people of ``result``."""
     video = result.video
     stem = video.path.stem.encode("utf-8", "backslashreplace").decode()
     found = [annotation for track in result.tracks for annotation in annotations_of(track)]

@@ -11,19 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from app.geometry.world import world_joints
 from app.results import PoseResult
 from lifter.skeletons import H36M17, coco17_to_h36m17
 
 
-def write_csv(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+def write_csv(result: PoseResult, path: Path) -> None:
     """Write all people of ``result``; with nobody, the header alone."""
-    unit = result.provenance["lifter"]["unit"]
-    places = ",".join(f"{axis}_{unit}" for axis in "xyz")
+    places = ",".join(f"{axis}_{result.models.unit}" for axis in "xyz")
     with path.open("w", encoding="ascii", newline="\n") as file:
         file.write(f"person,frame,time_s,joint,{places},u_px,v_px,score,observed,valid\n")
-        for index, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True)):
-            joints = world_joints(result, index, up=up, is_upright=is_upright)
+        for index, (track, pose) in enumerate(result.people):
+            joints = result.world_joints(index)
             pixels = coco17_to_h36m17(track.keypoints)
             for t, frame in enumerate(track.frames.tolist()):
                 start = f"{track.person_id},{frame},{result.video.timestamps_s[frame]:.6f}"

@@ -18,31 +18,29 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from app.export.body_mesh import SIDES, body_parts, rest_places
 from app.export.skeleton_rig import JOINTS, Rig, rig_of
-from app.geometry.world import AXES, world_joints
+from app.geometry.world import AXES
 from app.render.drawing import LEFT, MIDDLE, RIGHT
 from app.results import PoseResult
 
 MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
 FLOAT, SHORT = 5126, 5123
 VERTICES = 34962  # target of buffer views that hold vertex attributes
-SIDES = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
-# Of a bone's length: where it is thickest, and half its width there.
-USUAL_SHAPE, HEAD_SHAPE = (0.15, 0.14), (0.5, 0.6)
-LEAST_WIDTH, MOST_WIDTH = 0.015, 0.07  # meters
+COLORS = dict(zip(SIDES, (LEFT, RIGHT, MIDDLE), strict=True))
 
 
-def write_glb(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+def write_glb(result: PoseResult, path: Path) -> None:
     """Write all people of ``result``; with nobody, an empty scene."""
     scene = _Scene()
     for index, track in enumerate(result.tracks):
-        rig = rig_of(world_joints(result, index, is_upright=is_upright, has_rigid_bones=True), np.eye(3))
+        rig = rig_of(result.world_joints(index, up="y", has_rigid_bones=True), np.eye(3))
         times = result.video.timestamps_s[track.frames]
         person = scene.add_person(f"person{track.person_id}", rig, times)
         scene.show(person, *visible_from(result, index))
     extras = {
-        "unit": result.provenance["lifter"]["unit"],
-        "axes": AXES["y"][0],
+        "unit": result.models.unit,
+        "axes": AXES["y"].about,
         "fps": result.video.fps,
         "provenance": result.provenance,
     }
@@ -113,7 +111,7 @@ class _Scene:
             "scenes": [{"name": "scene", **({"nodes": self.top} if self.top else {})}],
         }
         if self.nodes:
-            materials = [_material(side, color) for side, color in SIDES.items()]
+            materials = [_material(side, color) for side, color in COLORS.items()]
             motion = {"name": "motion", "samplers": self.samplers, "channels": self.channels}
             document |= {"nodes": self.nodes, "meshes": self.meshes, "skins": self.skins, "materials": materials}
             document |= {"accessors": self.accessors, "bufferViews": self.views, "animations": [motion]}
@@ -167,14 +165,6 @@ class _Scene:
         return len(self.accessors) - 1
 
 
-def rest_places(rig: Rig) -> np.ndarray:
-    """Return where every joint (R, 3) is in the rest pose, the toes on the floor."""
-    places = np.zeros((len(JOINTS), 3))
-    for index, joint in enumerate(JOINTS[1:], start=1):
-        places[index] = places[joint.parent] + rig.offsets[index]
-    return places - (0, (places + rig.ends)[:, 1].min(), 0)
-
-
 def quaternions(rotations: np.ndarray) -> np.ndarray:
     """Return (R, T, 4) float32 x, y, z, w of rotations (T, R, 3, 3); without jumps in sign over time."""
     count, size = rotations.shape[:2]
@@ -182,36 +172,6 @@ def quaternions(rotations: np.ndarray) -> np.ndarray:
     flips = np.sign((turns[1:] * turns[:-1]).sum(axis=-1))  # as they are; a flip turns all that follow
     turns[1:] *= np.cumprod(np.where(flips == 0, 1, flips), axis=0)[..., None]
     return turns.swapaxes(0, 1).astype(np.float32)
-
-
-def body_parts(rig: Rig, stands: np.ndarray) -> dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """Return by side the triangles of every bone in the rest pose: places and normals (24, 3), and joint (24,)."""
-    parts: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {side: [] for side in SIDES}
-    for index, joint in enumerate(JOINTS):
-        ends = [rig.offsets[child] for child, other in enumerate(JOINTS) if other.parent == index]
-        for end in [*ends, rig.ends[index]]:
-            if np.linalg.norm(end) > 1e-6:
-                places, normals = bone_shape(end, *(HEAD_SHAPE if joint.name == "Head" else USUAL_SHAPE))
-                side = {"L": "left", "R": "right"}.get(joint.name[0] if joint.name != "LowerBack" else "", "middle")
-                parts[side].append((places + stands[index], normals, np.full(len(places), index)))
-    return parts
-
-
-def bone_shape(bone: np.ndarray, waist: float, thickness: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return places (24, 3) and normals (24, 3) of an octahedron from the origin to ``bone`` (3,)."""
-    length = float(np.linalg.norm(bone))
-    along = bone / length
-    side = np.cross(along, np.eye(3)[np.abs(along).argmin()])
-    side /= np.linalg.norm(side)
-    width = float(np.clip(thickness * length, LEAST_WIDTH, MOST_WIDTH))
-    ring = waist * bone + width * np.array([side, np.cross(along, side), -side, -np.cross(along, side)])
-    following = np.roll(ring, -1, axis=0)
-    base = np.stack([np.zeros((4, 3)), following, ring], axis=1)
-    tip = np.stack([np.tile(bone, (4, 1)), ring, following], axis=1)
-    triangles = np.concatenate([base, tip])  # (8, 3, 3), counter-clockwise from outside
-    normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return triangles.reshape(-1, 3), np.repeat(normals, 3, axis=0)
 
 
 def _material(name: str, color: tuple[int, int, int]) -> dict[str, Any]:

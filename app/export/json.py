@@ -1,8 +1,9 @@
-"""``pose.json``, schema ``posemamba/pose/2``; described field by field in pose.schema.json beside this file."""
+"""``pose.json``, schema ``posemamba/pose/3``; described field by field in pose.schema.json beside this file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,16 @@ import numpy as np
 
 from app.geometry.camera import Pinhole
 from app.geometry.gravity import tilt_degrees
-from app.geometry.world import camera_height, to_world
-from app.quality.indicators import assess
-from app.results import DECIMALS, PoseResult
-from app.video.video_info import VideoInfo
-from checkpoints import sha256_of
+from app.geometry.world import to_world
+from app.motion import DECIMALS
+from app.pose_schema import SCHEMA
+from app.results import PoseResult
 from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
 
-SCHEMA = "posemamba/pose/2"
 SCHEMA_FILE = Path(__file__).with_name("pose.schema.json")
 
 
-def write_json(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+def write_json(result: PoseResult, path: Path) -> None:
     """Write ``result`` as compact JSON; about 1 kB per person and frame. Camera axes always, however world axes are."""
     path.write_text(json.dumps(document(result), separators=(",", ":"), allow_nan=False) + "\n", encoding="utf-8")
 
@@ -30,15 +29,16 @@ def document(result: PoseResult) -> dict[str, Any]:
     """Return the JSON document as plain Python values."""
     return {
         "schema": SCHEMA,
-        "video": _video(result.video),
+        "video": _video(result),
         "skeletons": {"coco17": _skeleton(COCO17), "h36m17": _skeleton(H36M17)},
         "coordinates": coordinates(result),
         "camera": camera(result),
+        "models": models(result),
         "people": [
             {
                 "id": track.person_id,
                 "shot": result.shots.index(result.shot_of(track)),
-                "camera_height": _or_none(camera_height(result, index), "m"),
+                "camera_height": _or_none(result.camera_height(index), "m"),
                 "frames": track.frames.tolist(),
                 "root": None if pose.root is None else _rounded(pose.root, "m"),
                 "keypoints_2d": _keypoints(track.keypoints, track.scores),
@@ -48,17 +48,17 @@ def document(result: PoseResult) -> dict[str, Any]:
                 "valid": track.valid.tolist(),
                 "repaired": [np.flatnonzero(joints).tolist() for joints in track.repaired],
             }
-            for index, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True))
+            for index, (track, pose) in enumerate(result.people)
         ],
-        "quality": assess(result),
+        "quality": [quality.as_dict() for quality in result.quality],
         "provenance": result.provenance,
     }
 
 
 def coordinates(result: PoseResult) -> dict[str, Any]:
     """Return axes, units, origin and scale of all numbers."""
-    unit = result.provenance["lifter"]["unit"]
-    height = result.provenance["options"]["height_m"] if unit == "m" else None
+    unit = result.models.unit
+    height = result.options.height_m if unit == "m" else None
     return {
         "keypoints_2d": {
             "unit": "px",
@@ -83,33 +83,39 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
 
 def camera(result: PoseResult) -> dict[str, Any]:
     """Return the assumed intrinsics, and per shot what is known of the camera."""
-    pinhole = Pinhole.of(result.video, result.provenance["options"]["fov_degrees"])
+    pinhole = Pinhole.of(result.video, result.options.fov_degrees)
     shots = []
     for shot in result.shots:
         pitch, roll = (None, None) if shot.up is None else (round(angle, 2) for angle in tilt_degrees(shot.up))
         shots.append(
             {
                 "frames": [shot.start, shot.stop - 1],
-                "moves": shot.moves,
+                "is_camera_moving": shot.is_camera_moving,
                 "up": None if shot.up is None else _rounded(shot.up, "unit vector"),
                 "up_from": shot.up_from,
                 "pitch_degrees": pitch,
                 "roll_degrees": roll,
-                "to_world": _rounded(to_world(shot), "unit vector"),
+                "to_world": _rounded(to_world(shot.up), "unit vector"),
             }
         )
     return {
-        "fov_degrees": result.provenance["options"]["fov_degrees"],
+        "fov_degrees": result.options.fov_degrees,
         "focal_px": round(pinhole.focal_px, DECIMALS["px"]),
         "principal_px": list(pinhole.center_px),
         "shots": shots,
     }
 
 
-def _video(info: VideoInfo) -> dict[str, Any]:
+def models(result: PoseResult) -> dict[str, Any]:
+    """Return which networks made the numbers."""
+    return {name: value for name, value in asdict(result.models).items() if name != "unit"}
+
+
+def _video(result: PoseResult) -> dict[str, Any]:
+    info = result.video
     video = {
         "name": info.path.name,
-        "sha256": sha256_of(info.path),
+        "sha256": result.video_sha256,
         "width": info.width,
         "height": info.height,
         "fps": info.fps,

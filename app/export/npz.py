@@ -7,20 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
-from app.export.json import SCHEMA, camera, coordinates
-from app.geometry.world import camera_height
+from app.export.json import camera, coordinates, models
+from app.pose_schema import SCHEMA
 from app.results import PoseResult
 from lifter.skeletons import COCO17, H36M17
 
 
-def write_npz(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+def write_npz(result: PoseResult, path: Path) -> None:
     """Write arrays of all people over the whole clip (F frames, P people).
 
     ``keypoints_2d`` (F, P, 17, 3) float32 x, y, score in px; ``joints_3d`` (F, P, 17, 3) float32; ``joints_score`` (F,
     P, 17) float32; ``root`` (F, P, 3) float32, NaN without meters; ``present``, ``observed``, ``valid`` (F, P) bool;
     ``repaired`` (F, P, 17) bool; ``person_ids`` (P,) int64; ``camera_height`` (P,) float64; ``timestamps_s`` (F,)
     float64; ``fps``; ``coco17_names``, ``h36m17_names``, ``h36m17_parents``; ``meta``, a JSON string with schema,
-    coordinates, camera and provenance as in pose.json. Where a person is not present, numbers are NaN.
+    coordinates, camera, models and provenance as in pose.json. Where a person is not present, numbers are NaN.
     """
     frames, people = result.video.num_frames, len(result.tracks)
     arrays = {
@@ -31,7 +31,7 @@ def write_npz(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool
         **{name: np.zeros((frames, people), bool) for name in ("present", "observed", "valid")},
         "repaired": np.zeros((frames, people, 17), bool),
     }
-    for p, (track, pose) in enumerate(zip(result.tracks, result.poses, strict=True)):
+    for p, (track, pose) in enumerate(result.people):
         rows = track.frames
         arrays["keypoints_2d"][rows, p, :, :2] = track.keypoints
         arrays["keypoints_2d"][rows, p, :, 2] = track.scores
@@ -47,9 +47,10 @@ def write_npz(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool
         "schema": SCHEMA,
         "coordinates": coordinates(result),
         "camera": camera(result),
+        "models": models(result),
         "provenance": result.provenance,
     }
-    heights = [camera_height(result, p) for p in range(people)]
+    heights = [result.camera_height(p) for p in range(people)]
     with path.open("wb") as file:
         np.savez_compressed(
             file,

@@ -1,6 +1,6 @@
 """``pose.person0.trc``: one person's joints as markers, for OpenSim and other tools of biomechanics.
 
-Metres (or the lifter's own unit), world axes as in ``app.geometry.world``; OpenSim expects y up. One row per frame of
+Meters (or the lifter's own unit), world axes as in ``app.geometry.world``; OpenSim expects y up. One row per frame of
 the video, at its time. Cells are empty where the person is not there or not ``valid``: OpenSim reads them as missing
 markers.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from app.geometry.world import world_joints
 from app.results import PoseResult
 from lifter.skeletons import H36M17
 
@@ -20,17 +19,16 @@ SETTINGS = (
 )  # fmt: skip
 
 
-def write_trc(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
-    """Write the only person of ``result``."""
-    track, video = result.tracks[0], result.video
+def write_trc(result: PoseResult, path: Path, index: int) -> None:
+    """Write the person at ``index`` of ``result.tracks``."""
+    track, video = result.tracks[index], result.video
     markers = np.full((video.num_frames, len(H36M17.names), 3), np.nan)
-    markers[track.frames[track.valid]] = world_joints(result, 0, up=up, is_upright=is_upright)[track.valid]
+    markers[track.frames[track.valid]] = result.world_joints(index)[track.valid]
     rate, count = f"{video.fps:.6f}", str(video.num_frames)
-    unit = result.provenance["lifter"]["unit"]
     lines = [
         f"PathFileType\t4\t(X/Y/Z)\tpose.person{track.person_id}.trc",
         "\t".join(SETTINGS),
-        "\t".join([rate, rate, count, str(len(H36M17.names)), unit, rate, "1", count]),
+        "\t".join([rate, rate, count, str(len(H36M17.names)), result.models.unit, rate, "1", count]),
         "Frame#\tTime\t" + "".join(f"{name}\t\t\t" for name in H36M17.names),
         "\t\t" + "".join(f"X{n}\tY{n}\tZ{n}\t" for n in range(1, len(H36M17.names) + 1)),
         "",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.results import Pose3D, Shot
+from app.motion import Pose3D, Shot
 from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter.skeletons import H36M17
@@ -27,7 +27,6 @@ LEAST_STANDING_S = 0.3
 BODIES_SIGMA = np.radians(5.0)  # of the up direction of one person
 FEET_SIGMA_M = 0.06  # of the height of a standing foot
 FEET_MEMORY_S = 0.5  # errors of a foot's height are alike for so long
-ANKLE_HEIGHT = 0.055  # of a standing foot, in shoes, in body heights
 ROUNDS = 20
 ANKLES = (H36M17.index("left_ankle"), H36M17.index("right_ankle"))
 
@@ -62,7 +61,7 @@ def estimate_gravity(shot: Shot, tracks: Sequence[Track], poses: Sequence[Pose3D
         for t, pose in zip(tracks, poses, strict=True)
         if pose.root is not None
     ]
-    if shot.moves or not feet:
+    if shot.is_camera_moving or not feet:
         return replace(shot, up=up, up_from="bodies")
     return replace(shot, up=leveled(up, BODIES_SIGMA / np.sqrt(len(tracks)), feet), up_from="bodies and feet")
 

@@ -21,8 +21,8 @@ from scipy.linalg import solveh_banded
 
 from app.geometry.camera import Pinhole
 from app.geometry.smoothing import low_pass
+from app.motion import Pose3D, contiguous_segments, join_segments
 from app.options import Options
-from app.results import Pose3D, contiguous_segments
 from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter.skeletons import LIMB_JOINTS, coco17_to_h36m17
@@ -46,15 +46,13 @@ def estimate_root_trajectory(track: Track, pose: Pose3D, video: VideoInfo, optio
     camera = Pinhole.of(video, options.fov_degrees)
     keypoints = coco17_to_h36m17(track.keypoints.astype(np.float64))
     scores = np.where(track.observed[:, None], pose.scores, 0)
-    known, roots = [], []
-    for run in contiguous_segments(track, video):
+    segments = contiguous_segments(track, video)
+    roots = []
+    for run in segments:
         times = video.timestamps_s[track.frames[run]]
         root = solve_root(pose.joints[run, LIMBS], camera.rays(keypoints[run, LIMBS]), scores[run, LIMBS], times)
         roots.append(root if options.smooth_hz is None else low_pass(root, times, options.smooth_hz))
-        known.append(np.arange(len(track.frames))[run])
-    frames, values = np.concatenate(known), np.concatenate(roots)
-    bridged = [np.interp(np.arange(len(track.frames)), frames, column) for column in values.T]
-    return replace(pose, root=np.stack(bridged, axis=1).astype(np.float32))
+    return replace(pose, root=join_segments(np.concatenate(roots), segments, len(track.frames)).astype(np.float32))
 
 
 def solve_root(joints: np.ndarray, rays: np.ndarray, scores: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:

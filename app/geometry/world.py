@@ -11,67 +11,59 @@ stays above the origin.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from app.geometry.gravity import ANKLES, LEVEL, stance_level
-from app.results import Pose3D, PoseResult, Shot
+from app.motion import Pose3D
 from detectors.people import Track
-from lifter.skeletons import H36M17, with_rigid_bones
+from lifter.skeletons import H36M17
 
 ANKLE_HEIGHT = 0.06  # above the floor, of a standing foot in shoes, in lengths of ``body_height``
+
+
+class WorldAxes(NamedTuple):
+    """World axes in words, and the rotation (3, 3) to them from axes with y up."""
+
+    about: str
+    rotation: np.ndarray
+
+
 AXES = {
-    "y": ("x right, y up, z towards the camera", np.eye(3)),
-    "z": ("x right, y away from the camera, z up", np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])),
-}  # and how they follow from y up
+    "y": WorldAxes("x right, y up, z towards the camera", np.eye(3)),
+    "z": WorldAxes("x right, y away from the camera, z up", np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])),
+}
 
 
-def world_joints(
-    result: PoseResult, index: int, *, up: str = "y", is_upright: bool = True, has_rigid_bones: bool = False
-) -> np.ndarray:
-    """Return the joints (T, 17, 3) float64 of the person at ``index`` in world coordinates, on the track's frames."""
-    track, pose = result.tracks[index], result.poses[index]
-    joints = with_rigid_bones(pose.joints) if has_rigid_bones else pose.joints
-    root = np.zeros((len(joints), 3)) if pose.root is None else pose.root.astype(np.float64)
-    placed = joints.astype(np.float64) + root[:, None]
-    if is_upright:
-        placed = placed @ to_world(result.shot_of(track)).T
-        placed[..., 1] -= floor_height(placed, track, pose)
-    else:
-        placed = placed * (1, -1, -1)
-    return placed @ AXES[up][1].T
+def to_world(up: np.ndarray | None) -> np.ndarray:
+    """Return the rotation (3, 3) from camera axes to world axes with y up.
 
-
-def to_world(shot: Shot) -> np.ndarray:
-    """Return the rotation (3, 3) from camera axes to world axes with y up; of a level camera if up is not known."""
-    up = LEVEL if shot.up is None else shot.up
+    Args:
+        up: (3,) unit vector against gravity in camera axes; None for a level camera.
+    """
+    up = LEVEL if up is None else up
     back = -np.array([0.0, 0, 1]) + up[2] * up
     back /= np.linalg.norm(back)
     return np.stack([np.cross(up, back), up, back])
 
 
-def turned_upright(pose: Pose3D, shot: Shot) -> Pose3D:
+def world_places(pose: Pose3D, rotation: np.ndarray) -> np.ndarray:
+    """Return joints (T, 17, 3) float64 turned by a rotation of ``to_world``: y up, the camera (or pelvis) at 0."""
+    root = np.zeros((len(pose.joints), 3)) if pose.root is None else pose.root.astype(np.float64)
+    return (pose.joints.astype(np.float64) + root[:, None]) @ rotation.T
+
+
+def seen_level(pose: Pose3D, rotation: np.ndarray) -> Pose3D:
     """Return a pose as a level camera at the same place would see it: axes x right, y down, z away."""
-    level = np.diag([1.0, -1, -1]) @ to_world(shot)
+    level = np.diag([1.0, -1, -1]) @ rotation
     root = None if pose.root is None else (pose.root @ level.T).astype(np.float32)
     return replace(pose, joints=(pose.joints @ level.T).astype(np.float32), root=root)
 
 
-def camera_height(result: PoseResult, index: int) -> float | None:
-    """Return how high the camera is above the floor that a person stands on, in meters; None without a trajectory.
-
-    It is measured in the person's own size: people of unknown heights give different answers.
-    """
-    track, pose = result.tracks[index], result.poses[index]
-    if pose.root is None:
-        return None
-    placed = (pose.joints.astype(np.float64) + pose.root[:, None]) @ to_world(result.shot_of(track)).T
-    return -floor_height(placed, track, pose)
-
-
-def floor_height(placed: np.ndarray, track: Track, pose: Pose3D) -> float:
-    """Return the height of the floor for joints (T, 17, 3) with y up: below where the lower foot mostly is."""
-    lowest = placed[track.observed][:, ANKLES, 1]
+def floor_height(places: np.ndarray, track: Track, pose: Pose3D) -> float:
+    """Return the height of the floor below joints (T, 17, 3) with y up: a little below the ankle of a standing foot."""
+    lowest = places[track.observed][:, ANKLES, 1]
     rows = np.arange(len(lowest))
     trust = np.maximum(pose.scores[track.observed][:, ANKLES][rows, lowest.argmin(axis=1)], 0.01)
     return stance_level(lowest.min(axis=1), trust) - ANKLE_HEIGHT * body_height(pose.joints, track.valid)

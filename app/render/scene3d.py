@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from app.geometry.floor_places import floor_places
 from app.geometry.gravity import ANKLES
 from app.geometry.world import ANKLE_HEIGHT, body_height
+from app.motion import Pose3D
 from app.render.drawing import (
     FAR_PX,
     OUTLINE,
@@ -27,16 +29,11 @@ from app.render.drawing import (
     side_colors,
     stamp,
 )
-from app.results import Pose3D
+from app.render.scene_camera import SceneCamera
+from app.render.scene_floor import GROUND, VIEW_TURN, draw_floor
 from detectors.people import Track
 from lifter.skeletons import H36M17
 
-SKY: Color = (17, 20, 29)
-GROUND: Color = (44, 51, 68)
-GRID: Color = (134, 154, 190)
-BAND_ROWS = 128  # of the background drawn at once
-VIEW_TURN = math.radians(24)
-VIEW_DROP = math.radians(13)
 LIGHT_SLANT = (0.30, 0.22)  # how far a shadow falls right and back per unit of height
 COLORS_3D = side_colors(H36M17)
 BONES_3D = bones_of(H36M17.edges, COLORS_3D)
@@ -58,21 +55,19 @@ class Scene3D:
 
     def __init__(self, tracks: Sequence[Track], poses: Sequence[Pose3D], height: int, width: int) -> None:
         self._shape = (height, width)
-        self._body = max(
-            (body_height(pose.joints, track.valid) for track, pose in zip(tracks, poses, strict=True)), default=1
-        )
         self._people = list(zip(tracks, poses, strict=True))
-        places = floor_places(tracks, self._body)
-        self._places = np.array(places or [np.zeros(3)])
+        self._body = max((body_height(pose.joints, track.valid) for track, pose in self._people), default=1)
+        places = np.array(floor_places(tracks, self._body) or [np.zeros(3)])
         stage = [
             _on_floor(pose, track.valid, self._body) + place
-            for (track, pose), place in zip(self._people, places, strict=True)
+            for (track, pose), place in zip(self._people, places, strict=False)
         ]
-        self._fit_camera(stage, [track.valid for track in tracks])
-        self._joints = [self._project(points) for points in stage]  # (T, 17, 3): pixel x, pixel y, pixels per meter
-        self._shadows = [self._project(_shadow(points)) for points in stage]
-        self._rings = [self._project(_ring(place, 0.24 * self._body)) for place in places]
-        self._background = self._draw_background()
+        seen = [points[track.valid].reshape(-1, 3) for points, track in zip(stage, tracks, strict=True)]
+        camera = SceneCamera.fit((height, width), self._body, places, np.concatenate([*seen, np.zeros((0, 3))]))
+        self._joints = [camera.project(points) for points in stage]  # (T, 17, 3): pixel x, pixel y, pixels per meter
+        self._shadows = [camera.project(_shadow(points)) for points in stage]
+        self._rings = [camera.project(_ring(place, 0.24 * self._body)) for place in places]
+        self._background = draw_floor(camera, self._body, float(np.ptp(places, axis=0).max()))
         self._text_px = max(9.0, 0.024 * min(height, 1.4 * width))
 
     def draw(self, frame: int) -> np.ndarray:
@@ -100,79 +95,6 @@ class Scene3D:
             label = make_label(f"person {person_id}", self._text_px, OUTLINE, person_color(person_id))
             stamp(canvas, label, float(self._rings[person][:, 0].mean()), float(front + 1.1 * self._text_px))
         return canvas
-
-    def _camera_axes(self, points: np.ndarray) -> np.ndarray:
-        """Return points (..., 3) of the stage in axes of the virtual camera: right, down, away."""
-        x, y, z = np.moveaxis(points - self._center, -1, 0)
-        cos, sin = math.cos(VIEW_DROP), math.sin(VIEW_DROP)
-        return np.stack([x, cos * y - sin * z, self._distance + sin * y + cos * z], axis=-1)
-
-    def _project(self, points: np.ndarray) -> np.ndarray:
-        """Return (..., 3): x and y in pixels, and pixels per unit of length at that depth."""
-        x, y, z = np.moveaxis(self._camera_axes(points), -1, 0)
-        scale = self._focal / np.maximum(z, 0.05 * self._distance)
-        return np.stack([scale * x + self._principal[0], scale * y + self._principal[1], scale], axis=-1)
-
-    def _fit_camera(self, stage: list[np.ndarray], valid: list[np.ndarray]) -> None:
-        height, width = self._shape
-        lowest, highest = self._places.min(axis=0), self._places.max(axis=0)
-        self._center = (lowest + highest) / 2 - (0, 0.5 * self._body, 0)
-        self._distance = 4.2 * self._body + float(highest[2] - lowest[2])
-        self._focal, self._principal = 1.0, (0.0, 0.0)
-        outline = self._body * np.array([[-0.28, 0, 0], [0.28, 0, 0], [0, -1, 0]])  # at least a standing person fits
-        standing = self._project((self._places[:, None] + outline).reshape(-1, 3))
-        bodies = [points[is_valid].reshape(-1, 3) for points, is_valid in zip(stage, valid, strict=True)]
-        seen = self._project(np.concatenate([*bodies, np.zeros((1, 3))]))
-        # Percentiles: one wild frame must not make everybody small.
-        low, high = np.nanpercentile(seen, (0.2, 99.8), axis=0, method="nearest")
-        u0, v0, _ = np.minimum(low, standing.min(axis=0))
-        u1, v1, _ = np.maximum(high, standing.max(axis=0))
-        self._focal = min(0.88 * width / max(u1 - u0, 1e-9), 0.76 * height / max(v1 - v0, 1e-9))
-        self._principal = (width / 2 - self._focal * (u0 + u1) / 2, 0.48 * height - self._focal * (v0 + v1) / 2)
-
-    def _draw_background(self) -> np.ndarray:
-        """Return the empty stage, drawn in bands: each pixel needs 200 bytes meanwhile."""
-        height = self._shape[0]
-        rng = np.random.default_rng(0)
-        bands = []
-        for start in range(0, height, BAND_ROWS):
-            first, last = max(0, start - 1), min(height, start + BAND_ROWS + 1)  # a row more for the gradient
-            band = self._shade_floor(first, last)[start - first :][: min(BAND_ROWS, height - start)]
-            band += rng.uniform(-0.7, 0.7, (*band.shape[:2], 1))  # keeps the gradient free of stripes
-            bands.append(np.clip(np.rint(band), 0, 255).astype(np.uint8))
-        return np.concatenate(bands)
-
-    def _shade_floor(self, first: int, last: int) -> np.ndarray:
-        """Return rows first to last - 1: for each pixel the point of the floor it sees, shaded by grid and distance."""
-        height, width = self._shape
-        column, row = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(first, last, dtype=np.float64))
-        ray_x, ray_y = (column - self._principal[0]) / self._focal, (row - self._principal[1]) / self._focal
-        cos, sin = math.cos(VIEW_DROP), math.sin(VIEW_DROP)
-        drop = cos * ray_y + sin  # of the ray, in stage axes
-        camera = self._center - self._distance * np.array([0, sin, cos])
-        reach = np.where(drop > 1e-3, -camera[1] / np.maximum(drop, 1e-3), np.inf)
-        with np.errstate(invalid="ignore"):
-            x, z = camera[0] + reach * ray_x, camera[2] + reach * (cos - sin * ray_y)
-        sees_floor = np.isfinite(reach) & (drop > 0.02)
-        x, z = np.where(sees_floor, x, 0), np.where(sees_floor, z, 0)
-        far = np.hypot(x - self._center[0], z - self._center[2]) / (
-            self._body * 1.5 + np.ptp(self._places, axis=0).max()
-        )
-        light = np.where(sees_floor, np.exp(-(far**2)), 0)
-        cell = 0.3 * self._body  # about half a meter
-        cos, sin = math.cos(VIEW_TURN), math.sin(VIEW_TURN)
-        lines = np.zeros_like(x)
-        for coordinate in ((cos * x - sin * z) / cell, (sin * x + cos * z) / cell):
-            cells_per_px = np.hypot(*np.gradient(coordinate)) + 1e-9
-            to_line_px = np.abs(coordinate - np.rint(coordinate)) / cells_per_px
-            # Where cells shrink towards 4 px their lines would run together, so they fade out.
-            lines = np.maximum(
-                lines, np.clip(max(1.1, height / 600) - to_line_px, 0, 1) * np.clip(1.5 - 4 * cells_per_px, 0, 1)
-            )
-        fall = np.linspace(0, 1, height)[first:last, None, None] ** 1.5
-        sky = np.array(SKY) * (1 - 0.35 * fall) + np.array(GROUND) * 0.35 * fall
-        floor = sky + light[..., None] * (np.array(GROUND) - sky) * 0.85
-        return floor + (0.42 * light * lines)[..., None] * (np.array(GRID) - floor)
 
     def _draw_shadows(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
         shrink = 4
@@ -255,26 +177,3 @@ def _shadow(points: np.ndarray) -> np.ndarray:
 def _ring(place: np.ndarray, radius: float) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     return place + radius * np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=-1)
-
-
-def floor_places(tracks: Sequence[Track], body: float) -> list[np.ndarray]:
-    """Return where each person stands: rows of up to three, left to right as in the picture.
-
-    Tracks that do not overlap in time share a place, so that a long clip with many passers-by stays legible.
-    """
-    slots: list[list[int]] = []
-    for index in sorted(range(len(tracks)), key=lambda i: tracks[i].frames[0]):
-        free = next((s for s in slots if tracks[s[-1]].frames[-1] < tracks[index].frames[0]), None)
-        if free is None:
-            slots.append([index])
-        else:
-            free.append(index)
-    slots.sort(key=lambda slot: float(np.median([np.median(tracks[i].keypoints[..., 0]) for i in slot])))
-    num_rows = max(1, math.ceil(len(slots) / 3))
-    places = [np.zeros(3)] * len(tracks)
-    for number, slot in enumerate(slots):
-        column, row = divmod(number, num_rows)
-        place = body * np.array([0.78 * (column + 0.5 * (row % 2)), 0, 0.9 * row])
-        for index in slot:
-            places[index] = place
-    return places

@@ -16,31 +16,35 @@ from app.results import PoseResult
 from app.viewer.payload import contents
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("numbers.js", "scene.js", "plot.js", "follow.js", "clocks.js", "viewer.js")  # in this order, in one scope
+SCRIPTS = (
+    "numbers.js",
+    "scene.js",
+    "plot.js",
+    "follow.js",
+    "clocks.js",
+    "elements.js",
+    "viewer.js",
+    "page.js",
+)  # fmt: skip - in this order, in one scope
 
 
-def page(result: PoseResult, *, is_upright: bool = True) -> str:
-    """Return ``viewer.html`` of a result; the same characters for the same result.
-
-    Args:
-        result: Of ``app.pipeline.estimate``.
-        is_upright: Whether the world is turned by the estimated gravity, as in the other files.
-    """
+def page(result: PoseResult) -> str:
+    """Return ``viewer.html`` of a result; the same characters for the same result."""
     style = _code("viewer.css")
     script = "(() => {\n" + "".join(map(_code, SCRIPTS)) + "mountPage();\n})();\n"
     policy = [
         "default-src 'none'", f"script-src {_hash(script)}", f"style-src {_hash(style)}", "img-src data:",
         "media-src blob:", "base-uri 'none'", "form-action 'none'",
     ]  # fmt: skip
-    text = json.dumps(contents(result, is_upright=is_upright), separators=(",", ":"), allow_nan=False)
+    text = json.dumps(contents(result), separators=(",", ":"), allow_nan=False)
     return Template(_code("viewer.html")).substitute(
         policy="; ".join(policy), style=style, contents=text.replace("<", "\\u003c"), script=script
     )
 
 
-def write_viewer(result: PoseResult, path: Path, *, up: str = "y", is_upright: bool = True) -> None:
+def write_viewer(result: PoseResult, path: Path) -> None:
     """Write all people of ``result``; always y up, a matter of the picture here."""
-    path.write_text(page(result, is_upright=is_upright), encoding="ascii", newline="\n")
+    path.write_text(page(result), encoding="ascii", newline="\n")
 
 
 def embedded() -> str:

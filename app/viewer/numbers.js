@@ -1,7 +1,7 @@
-// The page's numbers: base64 to typed arrays, places in the world, curves over time. As app/viewer/contents.py wrote them.
+// The page's numbers: base64 to typed arrays, places in the world, curves over time. As app/viewer/payload.py wrote them.
 
 const OBSERVED = 1, VALID = 2;
-const PER_METRE = 10000, PER_SCORE = 1000;
+const PER_METER = 10000, PER_SCORE = 1000;
 
 function bytesOf(base64) {
   const text = atob(base64), bytes = new Uint8Array(text.length);
@@ -35,7 +35,7 @@ function worldOf(person, turn, numJoints) {
   const at = new Float64Array(3);
   for (let i = 0; i < joints.length; i += 3) {
     const r = 3 * Math.floor(i / (3 * numJoints));
-    for (let axis = 0; axis < 3; axis++) at[axis] = joints[i + axis] / steps + (root ? root[r + axis] / PER_METRE : 0);
+    for (let axis = 0; axis < 3; axis++) at[axis] = joints[i + axis] / steps + (root ? root[r + axis] / PER_METER : 0);
     for (let row = 0; row < 3; row++) {
       const t = 3 * row;
       world[i + row] = turn[t] * at[0] + turn[t + 1] * at[1] + turn[t + 2] * at[2] + offset[row];

@@ -3,28 +3,6 @@
 const SPEEDS = [0.25, 0.5, 1, 1.5, 2];
 const SPANS = [30, 10, 3]; // seconds of the plot around the current frame
 const INSET = 9; // half a slider's knob: slider, timeline and plot share their ends
-const deeper = (color) => color.map((channel) => 0.94 * (channel - 0.5 * Math.min(...color))); // of a pastel
-const THEMES = {
-  dark: {
-    sky: [17, 20, 29], ground: [40, 46, 61], grid: [134, 154, 190], shadow: [8, 9, 13], shadowOpacity: 0.4,
-    outline: [14, 16, 22], page: [20, 23, 31], text: [226, 230, 239], tagText: [14, 16, 22], middle: null,
-    person: (color) => color, line: (color) => color,
-  },
-  light: {
-    sky: [250, 251, 253], ground: [225, 229, 237], grid: [140, 150, 170], shadow: [60, 68, 90], shadowOpacity: 0.16,
-    outline: [60, 68, 86], page: [255, 255, 255], text: [28, 33, 45], tagText: [255, 255, 255], middle: [128, 138, 158],
-    person: deeper, line: (color) => color.map((channel) => 0.86 * channel),
-  },
-};
-
-function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  const { aria = {}, ...rest } = properties;
-  Object.assign(made, rest);
-  for (const [name, value] of Object.entries(aria)) made.setAttribute(name === "role" ? name : `aria-${name}`, value);
-  made.append(...children); // strings become text, never markup
-  return made;
-}
 
 function mountViewer(parent, contents, { video = null, keys = parent } = {}) {
   const viewer = new Viewer(parent, decode(contents), keys);
@@ -52,15 +30,13 @@ class Viewer {
   // What is on the page.
 
   build(parent) {
-    const { data } = this;
-    const button = (label, text, click, more = {}) =>
-      element("button", { type: "button", title: label, textContent: text, onclick: click, aria: { label }, ...more });
-    const select = (label, options, change) => {
-      const made = element("select", { title: label, aria: { label }, onchange: () => change(made.value) });
-      made.append(...options);
-      return made;
-    };
-    const option = (value, text = String(value)) => element("option", { value, textContent: text });
+    const middle = this.buildStage(), transport = this.buildTransport(), panel = this.buildPanel();
+    this.root = element("div", { className: "pm-viewer", aria: { role: "group", label: "3D viewer" } },
+      middle, ...transport, panel);
+    parent.append(this.root);
+  }
+
+  buildStage() {
     this.canvas = element("canvas", { className: "pm-canvas", aria: { role: "img", label: this.summary() } });
     this.note = element("p", { className: "pm-note", aria: { live: "polite" } });
     this.chips = this.buildChips();
@@ -79,8 +55,11 @@ class Viewer {
     this.tip = element("p", { className: "pm-tip", hidden: true });
     this.stage = element("div", { className: "pm-stage" }, this.canvas, this.tip, this.chips, tools, this.note);
     this.picture = element("div", { className: "pm-picture", hidden: true });
-    const middle = element("div", { className: "pm-middle" }, this.picture, this.stage);
+    return element("div", { className: "pm-middle" }, this.picture, this.stage);
+  }
 
+  buildTransport() {
+    const { data } = this;
     this.lanes = element("canvas", { className: "pm-lanes", aria: { hidden: "true" } });
     this.slider = element("input", {
       type: "range", min: 0, max: Math.max(0, data.num_frames - 1), step: 1, value: 0, className: "pm-slider",
@@ -92,12 +71,15 @@ class Viewer {
     this.speedPick = select("Speed", SPEEDS.map((speed) => option(speed, `${speed}\u00d7`)), (speed) =>
       this.clock.setRate(Number(speed)));
     this.speedPick.value = "1";
-    const transport = element("div", { className: "pm-transport" },
+    return [timeline, element("div", { className: "pm-transport" },
       button("One frame back (left arrow)", "\u2039", () => this.step(-1), { className: "pm-step" }),
       this.playButton,
       button("One frame on (right arrow)", "\u203a", () => this.step(1), { className: "pm-step" }),
-      this.readout, this.speedPick);
+      this.readout, this.speedPick)];
+  }
 
+  buildPanel() {
+    const { data } = this;
     const choices = curveChoices(data);
     const groups = Object.entries(CURVES).map(([kind, { label }]) =>
       element("optgroup", { label },
@@ -126,10 +108,7 @@ class Viewer {
     this.legend = element("div", { className: "pm-legend" });
     const plotHead = element("div", { className: "pm-plothead" }, this.curvePick, this.personPick, this.spanPick, this.legend);
     this.plotCanvas = element("canvas", { className: "pm-plot", aria: { role: "img", label: "Curve over time" } });
-    const panel = element("div", { className: "pm-panel", hidden: this.isEmpty }, plotHead, this.plotCanvas);
-    this.root = element("div", { className: "pm-viewer", aria: { role: "group", label: "3D viewer" } },
-      middle, timeline, transport, panel);
-    parent.append(this.root);
+    return element("div", { className: "pm-panel", hidden: this.isEmpty }, plotHead, this.plotCanvas);
   }
 
   summary() {
@@ -379,7 +358,7 @@ class Viewer {
     if (this.isEmpty) return "Nobody was found in this clip.";
     if (!this.data.people.some((person) => rowOf(person, this.frame) >= 0)) return "Nobody in this frame";
     if (this.data.unit !== "m") return "No meters: size and place are not known";
-    return shot?.moves ? "The camera moves: places are relative to it" : "";
+    return shot?.is_camera_moving ? "The camera moves: places are relative to it" : "";
   }
 
   sayValues() {
@@ -407,44 +386,4 @@ class Viewer {
     cancelAnimationFrame(this.request);
     this.root.remove();
   }
-}
-
-// viewer.html: a header, the viewer, and a video of the user's if there is no page around.
-function mountPage() {
-  const contents = JSON.parse(document.getElementById("contents").textContent);
-  document.title = `${contents.name} \u00b7 3D viewer`;
-  const isEmbedded = window.parent !== window;
-  const facts = [
-    `${contents.num_frames} frames`, `${trimmed(Number(contents.fps.toFixed(3)))} fps`,
-    contents.people.length === 1 ? "1 person" : `${contents.people.length} people`,
-  ];
-  const main = element("main", { className: "pm-page" });
-  document.body.append(main);
-  if (!isEmbedded) {
-    main.append(element("header", { className: "pm-header" },
-      element("h1", { title: contents.name }, element("bdi", { textContent: contents.name })),
-      element("p", { textContent: facts.join(" \u00b7 ") })));
-  }
-  const viewer = mountViewer(main, contents, { keys: document });
-  if (!isEmbedded && contents.people.length) main.querySelector(".pm-header").append(videoButton(viewer));
-  window.viewer = viewer;
-  window.mountViewer = mountViewer;
-  tellHost({ posemamba: "ready" });
-}
-
-// A button that puts a video beside the skeleton: the overlay, or the clip itself. The file stays in the browser.
-function videoButton(viewer) {
-  const pick = element("input", { type: "file", accept: "video/*", hidden: true, aria: { label: "Video file" } });
-  const open = element("button", { type: "button", className: "pm-open", textContent: "Add video\u2026",
-    title: "Play overlay.mp4, or the clip itself, in step beside the skeleton", onclick: () => pick.click() });
-  pick.onchange = () => {
-    if (!pick.files.length) return;
-    viewer.picture.querySelectorAll("video").forEach((old) => URL.revokeObjectURL(old.src));
-    const video = element("video", { src: URL.createObjectURL(pick.files[0]), playsInline: true, preload: "auto" });
-    video.muted = true;
-    viewer.picture.replaceChildren(video);
-    viewer.picture.hidden = false;
-    viewer.follow(video);
-  };
-  return element("span", {}, pick, open);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from app.quality.warnings import summary_lines
+from app.quality.person_quality import PersonQuality, warning_lines
 from app.web.job import CANCELLED, QUEUED, RUNNING, Status
 
 STAGES = {
@@ -81,15 +81,14 @@ def report(document: dict[str, Any], record: dict[str, Any]) -> str:
             f"Nobody was found in {video['num_frames']} frames. Is a person visible, at least 100 pixels tall? "
             "Another detector (Options) may see more."
         )
-    lines = summary_lines(document["quality"])
-    warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
-    warnings += [str(text) for text in video.get("warnings", [])]
+    people = [PersonQuality(**quality) for quality in document["quality"]]
+    warnings = warning_lines(people) + [str(text) for text in video.get("warnings", [])]
     head = "".join(f"<th scope='col'>{name}</th>" for name in ("person", "from", "to", "seen", "height in the picture"))
     rows = "".join(_row(person, quality, video["fps"]) for person, quality in
-                   zip(document["people"], document["quality"], strict=True))  # fmt: skip
+                   zip(document["people"], people, strict=True))  # fmt: skip
     seconds = f"{record['seconds']:.1f} s" if "seconds" in record else ""
-    made = document["provenance"]
-    said = f"{video['num_frames']} frames in {seconds}; lifter {made['lifter']['name']}; {made['chosen']}"
+    models = document["models"]
+    said = f"{video['num_frames']} frames in {seconds}; lifter {models['lifter']}; {models['summary']}"
     items = "".join(f"<li>{escape(sentence(text))}</li>" for text in warnings)
     return (
         f'<div class="pm-report"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
@@ -98,10 +97,10 @@ def report(document: dict[str, Any], record: dict[str, Any]) -> str:
     )
 
 
-def _row(person: dict[str, Any], quality: dict[str, Any], fps: float) -> str:
+def _row(person: dict[str, Any], quality: PersonQuality, fps: float) -> str:
     first, last = (person["frames"][i] / fps for i in (0, -1))
     cells = (
-        f"person {person['id']}", f"{first:.1f} s", f"{last:.1f} s", f"{quality['coverage']:.0%}",
-        f"{quality['height_px']:.0f} px",
+        f"person {person['id']}", f"{first:.1f} s", f"{last:.1f} s", f"{quality.coverage:.0%}",
+        f"{quality.height_px:.0f} px",
     )  # fmt: skip
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

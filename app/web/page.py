@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import tempfile
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.options import ServerOptions
+from app.pose_schema import read_pose_json
 from app.web import html
 from app.web.api import USER_ERRORS, add_endpoints, in_order, said
 from app.web.job import CANCELLED, DONE, FAILED
@@ -117,7 +117,7 @@ def _result(service: Service, job_id: str, record: dict[str, Any]) -> dict[str, 
     from app.viewer import embedded
 
     files = service.files(job_id)
-    document = json.loads(files["pose.json"].read_text(encoding="utf-8"))
+    document = read_pose_json(files["pose.json"])
     return {
         "overlay": str(files["overlay.mp4"]) if "overlay.mp4" in files else None,
         "viewer": embedded() if document["people"] else "",

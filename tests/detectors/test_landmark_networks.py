@@ -131,16 +131,16 @@ def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published,
         )  # fmt: skip
         assert answer.exit_code == 0, answer.output
         said = next(line.strip() for line in answer.stderr.splitlines() if "quality" in line)
-        provenance = json.loads((out / "clip" / "pose.json").read_text())["provenance"]
-        return said, "is done" not in answer.stdout, provenance
+        pose = json.loads((out / "clip" / "pose.json").read_text())
+        return said, "is done" not in answer.stdout, pose
 
-    said, is_new, provenance = run()
+    said, is_new, pose = run()
     assert said == (
         "quality balanced: mediapipe; landmark network full; one person, for more: posemamba fetch yolox-nano; flip "
         "averaging"
     )
     assert is_new
-    assert provenance["chosen"] == said
+    assert pose["models"]["summary"] == said
     said, is_new, _ = run("--quality", "best")
     assert "landmark network full, better: posemamba fetch mediapipe-heavy" in said
     assert not is_new  # nothing better is here: the numbers would be the same
@@ -149,11 +149,11 @@ def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published,
     assert said.endswith("no flip averaging")
     assert is_new
     shutil.copy(published(HEAVY), downloaded)
-    said, is_new, provenance = run("--quality", "best")
+    said, is_new, pose = run("--quality", "best")
     assert "landmark network mediapipe-heavy; one person" in said
     assert is_new
-    assert provenance["chosen"] == said
-    assert provenance["detector"]["weights"][HEAVY] == downloads()["mediapipe-heavy"].sha256
+    assert pose["models"]["summary"] == said
+    assert pose["provenance"]["detector"]["weights"][HEAVY] == downloads()["mediapipe-heavy"].sha256
     said, is_new, _ = run("--detector-weights", "mediapipe-heavy")
     assert "landmark network mediapipe-heavy; one person" in said
     assert not is_new  # asked for in another way

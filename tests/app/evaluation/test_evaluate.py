@@ -83,7 +83,7 @@ def result_of(tracks: list[Track]) -> PoseResult:
         Pose3D(t.person_id, t.frames, np.full((len(t.frames), 17, 3), float(t.person_id), np.float32), t.scores, "m")
         for t in tracks
     ]
-    return PoseResult(video_of(10, 100, 100), tracks, poses, {})
+    return PoseResult(video_of(10, 100, 100), tracks, poses)
 
 
 @pytest.fixture

@@ -11,10 +11,8 @@ import pytest
 from app import pipeline
 from app.evaluation.ground_truth import match_track
 from app.evaluation.trajectory_errors import COLUMNS, place_track, trajectory_table
-from app.geometry.world import world_joints
 from app.options import Options
 from app.pipeline import estimate
-from app.quality.indicators import assess
 from detectors import DETECTORS, DetectorSpec
 from detectors.people import People
 
@@ -60,7 +58,7 @@ def result(root, truth, exact_detector):
 
 def test_the_man_of_the_sample_clip_is_where_he_was(result, truth):
     (shot,), (pose,) = result.shots, result.poses
-    assert shot.moves is False
+    assert shot.is_camera_moving is False
     assert shot.up_from == "bodies and feet"
     assert np.degrees(np.arccos(shot.up @ (truth["R"][0] @ [0, 1, 0]))) < 2  # 1.1 when written
 
@@ -69,7 +67,7 @@ def test_the_man_of_the_sample_clip_is_where_he_was(result, truth):
     jitter = [np.linalg.norm(np.diff(x, n=2, axis=0), axis=1).mean() for x in (path, true_path)]
     assert jitter[0] < jitter[1]
 
-    world, true_world = world_joints(result, 0), truth["h36m_world"][:, 0]
+    world, true_world = result.world_joints(0), truth["h36m_world"][:, 0]
     lower = world[:, [3, 6], 1].min(axis=1)
     assert np.percentile(lower, 5) > 0.05  # truth: 0.09 to 0.117
     assert np.percentile(lower, 95) < 0.15
@@ -78,8 +76,8 @@ def test_the_man_of_the_sample_clip_is_where_he_was(result, truth):
         across = np.cross(walked, truly)[1] / np.linalg.norm(walked) / np.linalg.norm(truly)
         assert walked @ truly > 0
         assert abs(np.degrees(np.arcsin(across))) < 6
-    (report,) = assess(result)
-    assert report["warnings"] == []
+    (report,) = result.quality
+    assert report.warnings == ()
 
 
 def test_the_table_scores_every_source(root, exact_detector):

@@ -9,7 +9,6 @@ import pytest
 
 from app.geometry.gravity import estimate_gravity, stance_level, tilt_degrees
 from app.geometry.root_trajectory import estimate_root_trajectory
-from app.geometry.world import camera_height, world_joints
 from app.options import Options
 from app.results import PoseResult, Shot
 
@@ -18,8 +17,8 @@ def placed(one):
     return estimate_root_trajectory(one.track, one.pose, one.video, Options(fov_degrees=one.fov_degrees))
 
 
-def shot_of(*people, moves=False):
-    shot = Shot(0, people[0].video.num_frames, moves)
+def shot_of(*people, is_camera_moving=False):
+    shot = Shot(0, people[0].video.num_frames, is_camera_moving)
     return estimate_gravity(shot, [p.track for p in people], [placed(p) for p in people], people[0].video)
 
 
@@ -51,7 +50,7 @@ def test_feet_correct_somebody_who_leans_into_the_walk(walker, filmed):
     heading[1] = 0
     bent += np.tan(lean) * above * heading / np.linalg.norm(heading)
     one = filmed(bent)
-    bodies, both = shot_of(one, moves=True), shot_of(one)
+    bodies, both = shot_of(one, is_camera_moving=True), shot_of(one)
     assert (bodies.up_from, both.up_from) == ("bodies", "bodies and feet")
     assert angle(bodies.up, one.up) > 5
     assert angle(both.up, one.up) < 0.5 * angle(bodies.up, one.up)
@@ -64,11 +63,11 @@ def test_people_share_one_direction_whatever_their_size(walker, filmed):
     shot = shot_of(tall, as_adult)
     assert angle(shot.up, tall.up) < 1.5
     poses = [placed(tall), placed(as_adult)]
-    result = PoseResult(tall.video, [tall.track, as_adult.track], poses, {}, shots=(shot,))
-    heights = [camera_height(result, i) for i in (0, 1)]
+    result = PoseResult(tall.video, [tall.track, as_adult.track], poses, shots=(shot,))
+    heights = [result.camera_height(i) for i in (0, 1)]
     np.testing.assert_allclose(heights, [1.5, 1.5 / 0.6], rtol=0.05)  # each in its own size
     for i in (0, 1):
-        lower = world_joints(result, i)[:, [3, 6], 1].min(axis=1)
+        lower = result.world_joints(i)[:, [3, 6], 1].min(axis=1)
         np.testing.assert_allclose(np.percentile(lower, (5, 95)), 0.1, atol=0.06)  # the ankle of a foot on the floor
 
 

@@ -66,7 +66,7 @@ def test_the_program_in_the_documentation_works(address, root, tmp_path, monkeyp
     pose = json.loads(Path(names["files"][0]).read_text())
     assert pose["people"] == []
     assert pose["provenance"]["options"]["smooth_hz"] == 6
-    assert pose["provenance"]["chosen"].startswith("quality balanced: ")
+    assert pose["models"]["summary"].startswith("quality balanced: ")
     suffixes = {Path(file).suffix for file in names["files"]}
     assert suffixes >= {".json", ".npz", ".csv", ".glb", ".html", ".mp4", ".zip"}
 
