@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from fractions import Fraction
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -38,15 +39,16 @@ def clip(
     size=(96, 64),
     ticks: list[int] | None = None,
     pix_fmt="yuv420p",
+    rate: int = 30,
     **options,
 ) -> bytes:
-    """Return a video of 12 pictures at 30 per second, or of one at each tick of 1/1000 s."""
-    base = Fraction(1, 30) if ticks is None else Fraction(1, 1000)
+    """Return a video of 12 pictures at ``rate`` per second, or of one at each tick of 1/1000 s."""
+    base = Fraction(1, rate) if ticks is None else Fraction(1, 1000)
     with (
         tempfile.NamedTemporaryFile() as file,  # +faststart reads again what it has written
         av.open(file.name, "w", format=kind, options=options) as container,
     ):
-        stream = container.add_stream(codec, rate=30)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = base
@@ -92,6 +94,7 @@ def patched(content: bytes, after: bytes, offset: int, new: bytes) -> bytes:
     return content[:start] + new + content[start + len(new) :]
 
 
+@cache
 def contents() -> dict[str, bytes]:
     """Return files that must be refused, by name."""
     return {**_no_videos(), **_cut_off(), **_wrong_headers(), **_beyond_limits()}

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from app.batch.dask_workers import environments, local
+from app.batch.dask_workers import environments, start_local
 from app.batch.output_folder import OutFolder
 from app.batch.process_clip import ClipTask
 from app.batch.worker_resources import THREADS
@@ -58,9 +58,9 @@ def time_batch(clip: Path, repeat: int, options: Options) -> Table:
 
 def _time(clips: list[Path], count: int, out: Path, options: Options) -> tuple[float, list[dict[str, Any]]]:
     """Return the seconds that ``count`` workers take for clips, and the records of these."""
-    with OutFolder(out).locked() as hold, local(count, options) as workers:
+    with OutFolder(out).locked() as lock, start_local(count, options) as workers:
         models = workers.models(options)
-        jobs = [ClipTask(clip, clip.stem, out, hold.token, options, models) for clip in clips]
+        jobs = [ClipTask(clip, clip.stem, out, lock.token, options, models) for clip in clips]
         list(workers.outcomes([dataclasses.replace(jobs[0], name=f"first of worker {n}") for n in range(count)]))
         began = time.perf_counter()
         records = [outcome.record for outcome in workers.outcomes(jobs)]

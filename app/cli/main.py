@@ -160,7 +160,7 @@ def run(
     if scheduler and jobs > 1:
         raise typer.BadParameter("--jobs starts processes here and --scheduler uses others; give one of them")
     from app.batch.find_videos import discover
-    from app.batch.run_batch import BatchRequest, run_batch, say_plan, why_not_dask
+    from app.batch.run_batch import BatchRequest, print_plan, run_batch, why_not_dask
 
     if (scheduler or jobs > 1) and (reason := why_not_dask()):
         raise typer.BadParameter(reason)
@@ -174,7 +174,7 @@ def run(
 
             print_status(words_of(options))
         request = BatchRequest(found.clips, out, jobs, scheduler)
-        failed += say_plan(request, options) if dry_run else run_batch(request, options)
+        failed += print_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -216,9 +216,9 @@ def ui(
     require_gradio()
     limits = dataclasses.replace(SERVER.limits, max_duration_s=60 * max_minutes, max_bytes=max_megabytes * 10**6)
     settings = dataclasses.replace(SERVER, limits=limits, device=device, num_workers=workers, keep_s=60 * keep_minutes)
-    from app.web.page import launch
+    from app.web.server_process import serve
 
-    launch(settings, host, port, auth, browser)
+    serve(settings, host, port, auth, browser)
 
 
 @cli.command()
