@@ -1,14 +1,9 @@
-"""Bad uploads, made the same every time: what is no video, what claims too much, what leads elsewhere, what is cut off.
-
-``python tests/bad_media.py FOLDER`` writes them for a look by hand.
-"""
+"""Bad uploads, made the same every time: no videos, false claims, references to other files, cut off, broken."""
 
 from __future__ import annotations
 
 import gzip
-import os
 import struct
-import sys
 import tempfile
 import zipfile
 import zlib
@@ -206,27 +201,3 @@ def _beyond_limits() -> dict[str, bytes]:
         "1000_per_second.mkv": clip("matroska", ticks=list(range(12))),
         "long_pause.mkv": clip("matroska", ticks=[0, 33, 400_000]),
     }  # fmt: skip
-
-
-def write(folder: Path) -> list[Path]:
-    """Write all bad files, and what is no file at all, into ``folder``; ``good.mp4`` is what some of them lead to."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "good.mp4").write_bytes(clip())
-    paths = []
-    for name, content in contents().items():
-        paths.append(folder / name)
-        paths[-1].write_bytes(content)
-    large = folder / "large.mp4"
-    large.write_bytes(clip())
-    os.truncate(large, 600_000_000)  # sparse: takes no room
-    (folder / "folder.mp4").mkdir()
-    (folder / "link.mp4").symlink_to("good.mp4")
-    (folder / "link_to_a_secret.mp4").symlink_to("/etc/passwd")
-    (folder / "link_to_nothing.mp4").symlink_to("nowhere")
-    os.mkfifo(folder / "pipe.mp4")
-    others = ("folder", "link", "link_to_a_secret", "link_to_nothing", "pipe", "missing")
-    return [*paths, large, *(folder / f"{name}.mp4" for name in others), Path("/dev/zero")]
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

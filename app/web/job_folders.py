@@ -51,16 +51,16 @@ class JobFolders:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def copy_upload(upload: Path, name: str, folder: Path, max_bytes: int) -> Path:
-    """Return the copy of an uploaded file in ``folder``, under the user's name for it as far as that is safe.
+def copy_upload(upload: Path, folder: Path, max_bytes: int) -> Path:
+    """Return the copy of an uploaded file in ``folder``, under the same name as far as that is safe.
 
     Raises:
         ValueError: It is no file, cannot be read or is too large.
         OSError: The copy cannot be written.
     """
-    last = Path(name.replace("\\", "/").rpartition("/")[2] or "clip")
-    is_usual = last.suffix[1:].isalnum() and last.suffix.isascii() and len(last.suffix) <= MAX_SUFFIX_LENGTH
-    copy = folder / (safe_stem(last) + (last.suffix if is_usual else ""))
+    suffix = upload.suffix
+    is_usual = suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= MAX_SUFFIX_LENGTH
+    copy = folder / (safe_stem(upload) + (suffix if is_usual else ""))
     try:
         descriptor = os.open(upload, OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a name with a null in it

@@ -94,30 +94,10 @@ class JobQueue:
             job.is_cancel_requested = True
             self._changed.notify_all()
 
-    def delete(self, job_id: str) -> None:
-        """Delete a job that has ended, results and all; RuntimeError if it has not."""
-        with self._changed:
-            job = self._job(job_id)
-            if job.ended_at is None:
-                raise RuntimeError(f"{job.name} is {job.state}; cancel it first")
-            del self._jobs[job_id]
-        job.delete_files()
-
     def files(self, job_id: str) -> dict[str, Path]:
         """Return the results of a job by file name; none unless it is done."""
         with self._changed:
             return dict(self._job(job_id).files)
-
-    def file(self, job_id: str, name: str) -> Path:
-        """Return the path of one result; ``name`` is compared with names of results and never used as a path.
-
-        Raises:
-            KeyError: There is no such job or file.
-        """
-        files = self.files(job_id)
-        if name not in files:
-            raise KeyError(f"the job has no file {name!r}; it has {', '.join(files) or 'none'}")
-        return files[name]
 
     # For workers.
 

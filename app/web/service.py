@@ -56,7 +56,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def submit(self, upload: Path | str, options: Options = Options(), name: str | None = None) -> str:
+    def submit(self, upload: Path | str, options: Options = Options()) -> str:
         """Return the id of a new job that will analyze a copy of ``upload``; the original may be deleted at once.
 
         Takes a second: the file is probed first.
@@ -64,7 +64,6 @@ class Service:
         Args:
             upload: The file.
             options: Settings; ``device`` is replaced by the server's.
-            name: What the user calls the file; default its name.
 
         Raises:
             ValueError: No such video, or one beyond the limits, or options that name files of the server.
@@ -74,8 +73,7 @@ class Service:
         for weights in (options.lifter, *options.detector_weights):
             if weights not in offered:
                 raise ValueError(f"unknown weights {weights!r}; choose from {', '.join(LIFTERS)}")
-        upload = Path(upload)
-        return self.queue.add(lambda: self._prepare(upload, name or upload.name, options)).id
+        return self.queue.add(lambda: self._prepare(Path(upload), options)).id
 
     def close(self) -> None:
         """End all workers and delete all jobs; no process and no folder is left."""
@@ -90,18 +88,18 @@ class Service:
         """Ids of the worker processes that are running."""
         return [each.pid for each in self._supervisors if each.pid is not None]
 
-    def _prepare(self, upload: Path, name: str, options: Options) -> Job:
+    def _prepare(self, upload: Path, options: Options) -> Job:
         folder = None
         try:
             folder = self._folders.new_folder()
-            clip = copy_upload(upload, name, folder, self.settings.limits.max_bytes)
+            clip = copy_upload(upload, folder, self.settings.limits.max_bytes)
             with self._probes:  # no more at once than cores: each has its time limit
                 num_frames = probe_upload(clip, self.settings.limits).num_frames
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
-                text = f"the server cannot store {name} ({error.strerror}); try again later"
+                text = f"the server cannot store {upload.name} ({error.strerror}); try again later"
                 raise RuntimeError(text) from error
             raise
         return Job(folder.name, clip.name, folder, clip, replace(options, device=self.settings.device), num_frames)

