@@ -34,7 +34,7 @@ COPY lifter lifter
 COPY checkpoints checkpoints
 COPY assets assets
 RUN /srv/uv/bin/uv pip install --quiet --no-deps --build-constraint constraints.txt --editable . \
-    && .venv/bin/python -m compileall -q app detectors lifter && rm -rf build ./*.egg-info
+    && .venv/bin/python -m compileall -q app checkpoints detectors lifter && rm -rf build ./*.egg-info
 
 FROM python:${PYTHON}-slim-bookworm
 ARG TORCH
@@ -44,13 +44,13 @@ RUN if [ "${TORCH}" = cuda ]; then \
     apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; fi \
     && useradd --uid 1000 pose
 COPY --from=build /srv/pose3d /srv/pose3d
-# Downloaded weights land here; a named volume begins with the shipped ones.
-RUN chown -R pose /srv/pose3d/checkpoints
+# Downloaded weights land here.
+RUN install -d -o pose /srv/pose3d/checkpoints/downloaded
 USER 1000:1000
 WORKDIR /srv/pose3d
 # HOME is where libraries put their caches: with /tmp the rest can be read-only.
 ENV PATH=/srv/pose3d/.venv/bin:$PATH HOME=/tmp OMP_WAIT_POLICY=passive PYTHONUNBUFFERED=1
-VOLUME ["/srv/pose3d/checkpoints"]
+VOLUME ["/srv/pose3d/checkpoints/downloaded"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]

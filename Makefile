@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
-.PHONY: demo ui test image-test bench bench-gpu clean
+.PHONY: demo ui test bench bench-gpu clean
 
 demo: $(VENV)/run.stamp
 	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/demo
@@ -19,10 +19,6 @@ test: $(VENV)/test.stamp
 	$(BIN)/mypy app checkpoints detectors lifter
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/pytest -n 2 --dist loadfile
-
-# The steps of the Dockerfile and the server they make, without Docker. Linux.
-image-test: $(VENV)/test.stamp
-	$(BIN)/python tests/image.py
 
 bench: $(VENV)/run.stamp
 	$(BIN)/posemamba bench lifter

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from checkpoints.detector_weights import downloads, sha256_of
+from checkpoints import downloads, sha256_of
 from detectors.blazepose.multi_person import BOX_MARGIN, MultiPersonPose
 from detectors.blazepose.networks import BLANK, Landmarker, look, model_files, num_threads, person_finder
 from detectors.blazepose.single_person import SinglePersonTracker, grow
@@ -26,9 +26,9 @@ from detectors.boxes.types import BoxNetwork
 from detectors.people import People
 from detectors.pose_geometry import BODY
 from detectors.prefetch import prefetch
+from detectors.registry import LANDMARKS_SUFFIX
 
 logger = logging.getLogger(__name__)
-LANDMARKS_SUFFIX = ".tflite"  # of the networks that MediaPipe itself runs
 
 
 class MediaPipeBackend:
@@ -172,7 +172,7 @@ def require_known(landmarks: Path, digest: str) -> None:
 
     MediaPipe crashes the whole process on a network that is cut short (measured), so that it cannot be left to tell.
     """
-    known = [entry for entry in downloads().values() if entry.file.endswith(LANDMARKS_SUFFIX)]
+    known = [entry for entry in downloads("detector").values() if entry.file.endswith(LANDMARKS_SUFFIX)]
     if any(entry.matches(digest) for entry in known) or digest == sha256_of(model_files()[-1]):
         return
     names = " or ".join(entry.name for entry in known)

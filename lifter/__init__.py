@@ -15,6 +15,7 @@ from lifter.registry import (
     create_model,
     lifter_spec,
     load_lifter,
+    require_fit,
     trained_lifters,
     usable_lifters,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "create_model",
     "lifter_spec",
     "load_lifter",
+    "require_fit",
     "trained_lifters",
     "usable_lifters",
 ]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from checkpoints import lifter_weights
-from checkpoints.published import published_weights, require_network
+from checkpoints import Entry, downloads
+from checkpoints.tensors import Weights, read_weights
 from lifter import normalize, scan
 from lifter.registry import LIFTERS
 from lifter.runtime.adaptive_batch import AdaptiveBatch
@@ -21,6 +21,7 @@ from lifter.runtime.cpu_parallel import map_parts, num_parts
 from lifter.runtime.cuda_graphs import GraphedModel
 from lifter.runtime.devices import GPU_BACKENDS, resolve_device
 from lifter.skeletons import MOTION_FPS
+from lifter.weights import complete, read_named, require_network, summary
 
 # Mirrored copies double them. On a CPU 250 MB for the small network, and more is no faster (measured). On a GPU
 # three and a half minutes of video: work for every multiprocessor of a large card, in about 4 GB for the small network
@@ -76,11 +77,11 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     given = str(name_or_path)
     on = resolve_device(device, backend)
     chosen = scan.resolve_backend(backend, on)
-    weights = lifter_weights.read_named(given)
+    weights = read_named(given)
     name, model, window = build_for(weights.tensors)
     if given in LIFTERS and name != given:
         raise ValueError(f"{weights.path} holds weights of {name}, expected {given}")
-    if entry := published_weights().get(given):
+    if entry := downloads("lifter").get(given):
         require_network(entry, name, model.config)
         name = given
     scan.use_backend(model, chosen)
@@ -94,7 +95,7 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     channels, scans = int(model.config.channels), scan.has_scan(model)  # type: ignore[union-attr, arg-type]
     provenance = {
         "name": name,
-        "weights": lifter_weights.summary(weights),
+        "weights": summary(weights),
         "normalization": normalization,
         "unit": unit,
         "fps": fps,
@@ -108,7 +109,14 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
     return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs, channels, fps)
 
 
-def rate_of(weights: lifter_weights.Weights) -> float:
+def require_fit(entry: Entry, file: Path) -> None:
+    """Raise ValueError unless a file fits the network of an entry, strictly."""
+    lifter, tensors = complete(entry, read_weights(file).tensors)
+    name, model, _ = build_for(tensors)
+    require_network(lifter, name, model.config)
+
+
+def rate_of(weights: Weights) -> float:
     """Return the frames per second that a network was trained at; published ones at those of Human3.6M.
 
     Raises:

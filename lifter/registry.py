@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from checkpoints.published import FOLDER, fetched_lifters, read_toml
+from checkpoints import Entry, downloads, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,14 +123,16 @@ def lifter_spec(name: str) -> LifterSpec:
 
 
 def trained_lifters() -> list[str]:
-    """Return the lifters whose weights are in the checkpoints folder; hashes are not read."""
-    listing = read_toml(FOLDER / "manifest.toml")
-    return [name for name in LIFTERS if name in listing and (FOLDER / listing[name]["file"]).is_file()]
+    """Return the lifters whose weights come with this version; hashes are not read."""
+    included = shipped()
+    return [name for name in LIFTERS if name in included and included[name].is_here]
 
 
 def usable_lifters() -> list[str]:
-    """Return the names whose weights are here, shipped or fetched; hashes are not read."""
-    return [*trained_lifters(), *fetched_lifters()]
+    """Return the names that ``--lifter`` takes because all of their files are here, shipped or fetched; as above."""
+    known = downloads("lifter")
+    here = {"", *(name for name, entry in known.items() if entry.is_here)}
+    return [*trained_lifters(), *(n for n, entry in known.items() if entry.lifter and {n, entry.first_stage} <= here)]
 
 
 def create_model(name: str, drop_path: float | None = None, extras: Sequence[str] = ()) -> nn.Module:
@@ -166,7 +168,7 @@ def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "
 
     Args:
         name_or_path: A name in ``LIFTERS`` (weights come from the checkpoints folder and are checked against the
-            manifest's SHA-256), one of ``posemamba fetch`` (see ``checkpoints.published``), or a weights file of any of
+            manifest's SHA-256), one of ``posemamba fetch`` (see ``checkpoints.manifest``), or a weights file of any of
             these networks: ours (``.safetensors``) or a published one.
         device: "auto" (a CUDA GPU if the scan has a kernel for it, else the CPU), "cpu", "cuda", "cuda:1", ...
         backend: Scan backend, see ``lifter.scan``.
@@ -179,3 +181,10 @@ def load_lifter(name_or_path: str | Path, device: str = "auto", backend: str = "
     from lifter.load import load
 
     return load(name_or_path, device, backend)
+
+
+def require_fit(entry: Entry, file: Path) -> None:
+    """Raise ValueError unless a downloaded file holds weights of the network that its entry names."""
+    from lifter.load import require_fit
+
+    require_fit(entry, file)

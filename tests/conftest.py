@@ -25,6 +25,7 @@ from app.batch.run_batch import BatchRequest, run_batch
 from app.options import Options
 from app.results import Pose3D
 from app.video.video_info import VideoInfo
+from checkpoints import manifest
 from detectors.people import Track
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training.mocap.library import MotionLibrary, load_motion
@@ -32,6 +33,7 @@ from lifter.training.simulated_detector import coco17_from_h36m17
 from lifter.training.train import save_weights
 from tests.batches import Command
 from tests.people import waving, write_mocap
+from tests.weights_server import serving
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
@@ -106,6 +108,22 @@ def tiny_weights(tiny_model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(tiny_model.state_dict(), {"normalization": "person", "unit": "m"}, path)
     return path
+
+
+@pytest.fixture
+def weights_server():
+    """A server of weights on this machine, without files."""
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def downloaded(tmp_path, monkeypatch) -> Path:
+    """An empty folder in place of checkpoints/downloaded."""
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    monkeypatch.setattr(manifest, "DOWNLOADED", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

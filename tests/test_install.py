@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "app", "detectors", "lifter")
+SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE", "app", "checkpoints", "detectors",
+           "lifter")  # fmt: skip
 
 # Run in the copy. Small enough for the loop: a golden network on five frames against the compiled or looped scan.
 CHECK_BACKENDS = """
@@ -58,10 +59,11 @@ def tree(root, tmp_path) -> Path:
     """The sources as a fresh checkout has them: nothing compiled."""
     copy = tmp_path / "checkout"
     copy.mkdir()
+    left_out = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "downloaded", "*.safetensors")
     for name in SOURCES:
         source = root / name
         if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
+            shutil.copytree(source, copy / name, ignore=left_out)
         elif source.exists():
             shutil.copy(source, copy / name)
     return copy

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from app.batch.output_folder import MARKER, RESERVED, OutFolder
-from checkpoints.detector_weights import sha256_of
+from checkpoints import sha256_of
 
 MAX_STEM_BYTES = 200  # file systems allow 255, and a number may follow
 

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from app.batch import file_lock
+from checkpoints.files import atomic_write, sync
 
 MARKER = "clip.json"  # the record of a clip's results, written last
 STATE_FOLDER = ".posemamba"
-PART = ".part"
 RESERVED = ("batch.jsonl", "summary.csv")
 PROBE_BYTES = 1 << 20  # no clip is started where not even this can be written
 
@@ -98,12 +97,13 @@ class OutFolder:
 
     def save_names(self, names: dict[str, str]) -> None:
         """Store the name of every clip's folder."""
-        write_atomically(self._state / "names.json", json.dumps(names, indent=0).encode())
+        with atomic_write(self._state / "names.json", is_durable=True) as part:
+            part.write_bytes(json.dumps(names, indent=0).encode())
 
     def _clean_up(self) -> None:
         """Delete what killed processes left; results that were being replaced get their name back."""
         shutil.rmtree(self._state / "parts", ignore_errors=True)
-        for pattern in ("probe-*", f".names.json.*{PART}", *(f"../.{name}.*{PART}" for name in RESERVED)):
+        for pattern in ("probe-*", ".names.json.*.part", *(f"../.{name}.*.part" for name in RESERVED)):
             for part in self._state.glob(pattern):
                 part.unlink(missing_ok=True)
         for box in _list_folder(self._state / "old"):
@@ -142,7 +142,7 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
     record = {**record, "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())}}
     (folder / MARKER).write_bytes(json.dumps(record, indent=1).encode() + b"\n")
     for path in (*folder.iterdir(), folder):
-        _flush(path)
+        sync(path)
     final, replaced = out / folder.name, []
     while not _rename(folder, final):
         old = out / STATE_FOLDER / "old" / uuid.uuid4().hex / folder.name
@@ -150,22 +150,11 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
         replaced.append(old)
         with suppress(FileNotFoundError):  # another process has moved it
             final.rename(old)
-    _flush(out)
+    sync(out)
     for old in replaced:
         _discard(old, final)
         shutil.rmtree(old.parent, ignore_errors=True)
     return record
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that appears only when it is complete; an older one of that name is replaced."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")
-    try:
-        part.write_bytes(content)
-        _flush(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _rename(folder: Path, final: Path) -> bool:
@@ -204,17 +193,6 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(bytes(PROBE_BYTES))
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    if sys.platform == "win32":  # cannot flush what is open for reading only
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

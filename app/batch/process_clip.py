@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from app.batch import file_lock
 from app.batch.output_folder import STATE_FOLDER, publish, temporary_folder
 from app.options import Options
-from checkpoints.detector_weights import sha256_of
+from checkpoints import sha256_of
 
 if TYPE_CHECKING:
     from app.progress import Progress

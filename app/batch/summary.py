@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from app.batch.output_folder import write_atomically
+from checkpoints import atomic_write
 
 COLUMNS = (
     "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
@@ -41,7 +41,8 @@ class Records:
         """
         kept = [record for name, record in self._records.items() if name not in to_do and self._is_current(record)]
         self._records = {record["folder"]: record for record in (*kept, *done)}
-        write_atomically(self.path, b"".join(_to_line(record) for record in self._records.values()))
+        with atomic_write(self.path, is_durable=True) as part:
+            part.write_bytes(b"".join(_to_line(record) for record in self._records.values()))
         self._write_table()
 
     def add(self, record: dict[str, Any]) -> None:
@@ -76,7 +77,8 @@ class Records:
             warnings = dict.fromkeys(w for report in (record, *people) for w in report.get("warnings", ()))
             row = {**_most_visible(people), **record, "warnings": "; ".join(warnings)}
             table.writerow([row.get(column) for column in COLUMNS])
-        write_atomically(self._table, text.getvalue().encode("utf-8", "backslashreplace"))
+        with atomic_write(self._table, is_durable=True) as part:
+            part.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _most_visible(people: list[dict[str, Any]]) -> dict[str, Any]:

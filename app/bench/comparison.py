@@ -13,7 +13,7 @@ import lifter as lifters
 from app.bench.measure import REPEATS, Stopwatch, machine, milliseconds, random_inputs, random_model, rate, ratio
 from app.bench.throughput import modes, runner
 from app.cli.models import jitter, num_parameters, validation
-from checkpoints import lifter_weights
+from checkpoints import shipped
 from lifter import scan
 from lifter.complexity import macs_per_frame
 
@@ -38,7 +38,7 @@ def table(names: Sequence[str], plain: str, watch: Stopwatch) -> Table:
     for column in ("lifter", "window", "parameters", "M MACs per frame", "ms per frame", "windows/s",
                    f"x plain scan ({plain})", "validation mm (P1 / P2)", "jitter"):  # fmt: skip
         drawn.add_column(column, justify="right")
-    entries = lifter_weights.manifest()
+    entries = shipped()
     for name in names:
         window = lifters.lifter_spec(name).window
         model = random_model(name).to(device)

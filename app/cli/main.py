@@ -18,9 +18,10 @@ from app import __version__
 from app.batch.process_clip import USER_ERRORS
 from app.console import print_error, print_result, print_status, print_table, show_progress
 from app.options import BACKENDS, FORMATS, PEOPLE, UP_AXES, Options, ServerOptions
-from checkpoints.published import hint_for, published_weights
+from checkpoints import downloads, find, suggest, verify
+from checkpoints.manifest import with_first_stages
 from detectors import AUTO, BEST_FIRST, DETECTORS, QUALITIES, meanings, resolve_detector
-from lifter import LIFTERS, trained_lifters
+from lifter import LIFTERS, require_fit, trained_lifters
 
 DEFAULTS, SERVER = Options(), ServerOptions()
 Detectors = Enum("Detectors", {name: name for name in (AUTO, *DETECTORS)}, type=str)  # type: ignore[misc]
@@ -226,7 +227,6 @@ def doctor() -> None:
     """Show devices, scan backends with reasons, detectors and weights found."""
     import torch
 
-    from checkpoints import lifter_weights
     from lifter import scan
     from lifter.runtime.devices import why_auto_is_cpu, why_not_cuda
 
@@ -250,7 +250,7 @@ def doctor() -> None:
     trained = trained_lifters()
     for name in trained:
         try:
-            print_result(f"weights {name}: {lifter_weights.find_checkpoint(name)}, SHA-256 matches")
+            print_result(f"weights {name}: {find(name, 'lifter')}, SHA-256 matches")
         except RuntimeError as error:
             problems += 1
             print_result(f"weights {name}: {error}")
@@ -266,8 +266,6 @@ def say_downloads() -> int:
 
     Those of lifters are not hashed, which for all of them would take seconds: every use does that.
     """
-    from checkpoints.detector_weights import downloads, find_weights
-
     try:
         print_result(f"detector auto: {resolve_detector(AUTO)}")
     except RuntimeError as error:
@@ -275,11 +273,9 @@ def say_downloads() -> int:
     for quality, about in meanings().items():
         print_result(f"quality {quality}: {about}")
     damaged = 0
-    for entry in downloads().values():
+    for entry in downloads("detector").values():
         try:
-            print_result(
-                f"weights {entry.name}: {find_weights(entry.name)}, {entry.hash_said} matches; {entry.license}"
-            )
+            print_result(f"weights {entry.name}: {verify(entry)}, {entry.hash_text} matches; {entry.license}")
         except FileNotFoundError:
             print_result(
                 f"weights {entry.name}: not here: posemamba fetch {entry.name} ({entry.megabytes} MB, {entry.license})"
@@ -287,7 +283,7 @@ def say_downloads() -> int:
         except RuntimeError as error:
             damaged += 1
             print_result(f"weights {entry.name}: {error}")
-    for published in published_weights().values():
+    for published in downloads("lifter").values():
         missing = f"not here: posemamba fetch {published.name}"
         where = f"{published.path}, SHA-256 on record, checked at every use" if published.is_here else missing
         print_result(f"weights {published.name}: {where}; {published.license}")
@@ -301,22 +297,21 @@ def fetch(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
 ) -> None:
-    """Download published weights into the checkpoints folder, verified; goes on where it stopped."""
-    from checkpoints.fetch import entries, with_first_stages
-    from checkpoints.fetch import fetch as download
+    """Download published weights into checkpoints/downloaded, verified; goes on where it stopped."""
+    from checkpoints.download import fetch as download
 
-    known = entries()
+    known = downloads()
     wanted = list(known) if everything else names or []
     if not wanted or (everything and names):
         raise typer.BadParameter(f"give --all or one or more of {', '.join(known)}")
     if unknown := [name for name in wanted if name not in known]:
-        hints = dict.fromkeys(hint for name in unknown if (hint := hint_for(name, known)))
+        hints = dict.fromkeys(hint for name in unknown if (hint := suggest(name, known)))
         text = "; ".join((f"unknown weights {', '.join(unknown)}", *hints, f"choose from {', '.join(known)}"))
         raise typer.BadParameter(text)
     failed = 0
     for name in with_first_stages(wanted):
         try:
-            print_result(f"{name}: {download(known[name], show_progress)} ({known[name].license})")
+            print_result(f"{name}: {download(known[name], show_progress, require_fit)} ({known[name].license})")
         except USER_ERRORS as error:
             failed += 1
             print_error(str(error))
@@ -330,7 +325,6 @@ def models() -> None:
     from rich.table import Table
 
     from app.cli.models import lifter_tables
-    from checkpoints.detector_weights import downloads
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     for table in lifter_tables():
@@ -344,7 +338,7 @@ def models() -> None:
     table = Table(title="Weights of detectors: posemamba fetch NAME")
     for column in ("name", "what", "MB", "license", "here"):
         table.add_column(column)
-    for download in downloads().values():
+    for download in downloads("detector").values():
         is_here = "yes" if download.path.is_file() else "no"
         table.add_row(download.name, download.about, str(download.megabytes), download.license, is_here)
     console.print(table)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from rich.table import Table
 
-from checkpoints import lifter_weights
-from checkpoints.published import UNPUBLISHED, published_for, published_weights
+from checkpoints import Entry, downloads, shipped
+from checkpoints.manifest import UNPUBLISHED
 from lifter import LIFTERS, create_model
 from lifter.skeletons import MOTION_FPS
 
@@ -40,7 +39,7 @@ def networks() -> Table:
 
 def weights() -> Table:
     """Return one row per registered lifter: whether weights come with it, what they score, their license."""
-    entries = lifter_weights.manifest()
+    entries, published = shipped(), {e.lifter: name for name, e in downloads("lifter").items()}
     table = Table(
         title="Weights of lifters",
         caption="validation: held-out subjects of our mocap, detector-like 2D, P1 after one scale per window, P2 after "
@@ -53,16 +52,11 @@ def weights() -> Table:
     for name, spec in LIFTERS.items():
         entry = entries.get(name)
         table.add_row(
-            name, "included" if entry else source(name), f"{entry['training_minutes']:.0f} min" if entry else "-",
-            validation(entry), jitter(entry), entry["license"] if entry else "-", spec.published or "-",
+            name, "included" if entry else f"fetch {published[name]}" if name in published else "none published",
+            f"{entry.details['training_minutes']:.0f} min" if entry else "-",
+            validation(entry), jitter(entry), entry.license if entry else "-", spec.published or "-",
         )  # fmt: skip
     return table
-
-
-def source(name: str) -> str:
-    """Return where weights of a lifter come from that is shipped without."""
-    theirs = published_for(name)
-    return f"fetch {theirs}" if theirs else "none published"
 
 
 def published() -> Table:
@@ -74,7 +68,7 @@ def published() -> Table:
     )
     for column in ("name", "what", "MB", "as published mm (P1 / P2)", "license", "here"):
         table.add_column(column)
-    for name, entry in published_weights().items():
+    for name, entry in downloads("lifter").items():
         is_whole = entry.lifter in LIFTERS
         table.add_row(
             name, entry.lifter if is_whole else "first stage of MDTF, fetched with it",
@@ -84,15 +78,15 @@ def published() -> Table:
     return table
 
 
-def validation(entry: dict[str, Any] | None) -> str:
+def validation(entry: Entry | None) -> str:
     """Return the errors that a manifest entry names, "-" where there is none."""
-    scores = (entry or {}).get("validation_mm", {})
+    scores = entry.details.get("validation_mm", {}) if entry else {}
     return f"{scores['noisy_p1']} / {scores['noisy_p2']}" if {"noisy_p1", "noisy_p2"} <= scores.keys() else "-"
 
 
-def jitter(entry: dict[str, Any] | None) -> str:
+def jitter(entry: Entry | None) -> str:
     """Return the jitter over the truth's that a manifest entry names, "-" where there is none."""
-    return str((entry or {}).get("jitter_over_truth", "-"))
+    return str(entry.details.get("jitter_over_truth", "-")) if entry else "-"
 
 
 def num_parameters(name: str) -> int:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from app.evaluation.smoothness import DETECTOR_LIKE, assess_steadiness, long_clips
 from app.evaluation.training_curves import draw_curves
-from checkpoints.lifter_weights import Weights, read_weights, sha256_of
+from checkpoints import sha256_of
+from checkpoints.tensors import Weights, read_weights
 from lifter import create_model, load_lifter
 from lifter.load import build_for
 from lifter.models import posemamba

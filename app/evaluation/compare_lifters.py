@@ -12,10 +12,10 @@ from app.evaluation.smoothness import DETECTOR_LIKE, assess_steadiness, long_cli
 from app.options import Options
 from app.pipeline import cached_lifter
 from app.progress import Progress, silent
-from checkpoints.lifter_weights import read_named
 from lifter.training.augmentation_config import AugmentationConfig
 from lifter.training.mocap.library import load_motion
 from lifter.training.validation import FRAMES, validate
+from lifter.weights import read_named
 
 COLUMNS = ("lifter", "parameters", "trained for", "exact 2D", "detector-like 2D", "whole clips, detector-like 2D",
            "jitter over truth (worst clip)")  # fmt: skip

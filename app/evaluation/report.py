@@ -16,7 +16,7 @@ from app.evaluation.clip_accuracy import Evaluation
 from app.evaluation.training_curves import draw_curves
 from app.options import Options
 from app.pipeline import cached_lifter
-from checkpoints.lifter_weights import FOLDER, manifest
+from checkpoints import FOLDER, atomic_write, shipped
 from lifter import LIFTERS
 from lifter.training.ablation import COLUMNS as ABLATION_COLUMNS
 from lifter.training.train import git_revision
@@ -51,9 +51,8 @@ def write_report(path: Path, evaluations: Sequence[Evaluation], options: Options
     path.parent.mkdir(parents=True, exist_ok=True)
     sections = [_head(options), *(_section(evaluation) for evaluation in evaluations)]
     sections += [*_ablations(path.parent / ABLATIONS), *_curves(options.lifter, path.parent), _published()]
-    part = path.with_name(path.name + ".part")
-    part.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    part.replace(path)
+    with atomic_write(path) as part:
+        part.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
     return path
 
 
@@ -130,7 +129,8 @@ def _ablations(path: Path) -> list[str]:
 
 def _curves(lifter: str, folder: Path) -> list[str]:
     """Return the section on training curves and draw them; none for weights that the manifest has no curves of."""
-    entry = manifest().get(lifter, {})
+    included = shipped()
+    entry = included[lifter].details if lifter in included else {}
     curves = [FOLDER / name for name in entry.get("curves", ())]
     if not curves:
         return []

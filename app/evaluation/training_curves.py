@@ -6,6 +6,8 @@ import csv
 from itertools import accumulate
 from pathlib import Path
 
+from checkpoints import atomic_write
+
 ERRORS = {
     "noisy_p1": "detector-like 2D, root-relative with one scale",
     "noisy_p2": "detector-like 2D, Procrustes",
@@ -51,9 +53,8 @@ def draw_curves(csvs: list[Path], png: Path) -> Path:
     errors.set(ylabel="error on held-out subjects [mm]", ylim=(0, None))
     errors.legend()
     loss.set(xlabel="training [minutes]", ylabel="loss", yscale="log")
-    part = png.with_name(png.name + ".part")
-    figure.savefig(part, format="png", dpi=100)
-    part.replace(png)
+    with atomic_write(png) as part:
+        figure.savefig(part, format="png", dpi=100)
     return png
 
 

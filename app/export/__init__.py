@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from app.results import PoseResult
 from app.video.reader import VideoReader
 from app.video.writer import write_video
 from app.viewer import write_viewer
+from checkpoints import atomic_write
 from detectors.prefetch import prefetch
 
 DEFAULTS = Options()
@@ -93,14 +92,14 @@ def export(
         if stale.name not in names:
             stale.unlink()
     for kind, name, writer, part_of_result in files:
-        with complete(folder / name) as part:
+        with atomic_write(folder / name) as part:
             writer.write(part_of_result, part, up=up, is_upright=is_upright)
         written[kind] = folder / name
     clock.lap("export")
     if has_overlay:
         path = folder / "overlay.mp4"
         frames = prefetch(render_frames(VideoReader(result.video.path), result, is_upright=is_upright))
-        with complete(path) as part:
+        with atomic_write(path) as part:
             write_video(part, progress(frames, "overlay", result.video.num_frames), result.video)
         written["overlay"] = path
         clock.lap("overlay")
@@ -125,14 +124,3 @@ def _written_before(folder: Path) -> Iterator[Path]:
         person = ".person*" if writer.holds_one else ""
         yield from folder.glob(f"{writer.stem}{person}.{writer.suffix}")
     yield from folder.glob("overlay.mp4")
-
-
-@contextmanager
-def complete(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; it is renamed to ``path`` on success and removed on failure."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from app.geometry.world import camera_height, to_world
 from app.quality.indicators import assess
 from app.results import DECIMALS, PoseResult
 from app.video.video_info import VideoInfo
-from checkpoints.lifter_weights import sha256_of
+from checkpoints import sha256_of
 from lifter.skeletons import COCO17, H36M17, NOMINAL_HEIGHT_M, Skeleton
 
 SCHEMA = "posemamba/pose/2"

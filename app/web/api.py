@@ -8,7 +8,7 @@ from typing import Any
 from app.web.job import DONE
 from app.web.option_controls import options_of
 from app.web.service import Service
-from checkpoints.published import published_weights
+from checkpoints import downloads
 from detectors import DETECTORS, meanings
 from lifter import LIFTERS, usable_lifters
 
@@ -43,7 +43,7 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any]) -> None:
             raise gr.Error(error_text(error), print_exception=False) from error
 
     def models() -> dict[str, dict[str, str]]:
-        usable, names = usable_lifters(), [*LIFTERS, *(e.name for e in published_weights().values() if e.lifter)]
+        usable, names = usable_lifters(), [*LIFTERS, *(e.name for e in downloads().values() if e.lifter)]
         return {
             "detectors": {name: spec.state() for name, spec in DETECTORS.items()},
             "qualities": meanings(),

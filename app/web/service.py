@@ -18,8 +18,7 @@ from app.web.job_folders import JobFolders, copy_upload
 from app.web.job_queue import JobQueue
 from app.web.upload_probe import probe_upload
 from app.web.worker_supervisor import WorkerSupervisor
-from checkpoints.detector_weights import downloads
-from checkpoints.published import published_weights
+from checkpoints import downloads
 from lifter import LIFTERS
 
 DEFAULTS = ServerOptions()
@@ -69,7 +68,7 @@ class Service:
             ValueError: No such video, or one beyond the limits, or options that name files of the server.
             RuntimeError: The queue is full, or the server cannot store the file or is stopping.
         """
-        offered = {*LIFTERS, *downloads(), *published_weights(), *self.settings.weights}
+        offered = {*LIFTERS, *downloads(), *self.settings.weights}
         for weights in (options.lifter, *options.detector_weights):
             if weights not in offered:
                 raise ValueError(f"unknown weights {weights!r}; choose from {', '.join(LIFTERS)}")

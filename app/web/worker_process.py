@@ -27,6 +27,7 @@ from typing import IO, Any
 
 from app.batch.output_folder import MARKER
 from app.options import Options
+from checkpoints import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]  # what holds the package app
 REPORT_S = 0.2  # between two reports of progress
@@ -199,13 +200,14 @@ def _release_memory() -> None:
 
 def _zip(folder: Path) -> None:
     """Put all results of a folder into ``<folder>/<its name>.zip``, without the record, which holds paths."""
-    from app.export import complete
-
     files = [path for path in sorted(folder.iterdir()) if path.name != MARKER]
-    with complete(folder / f"{folder.name}.zip") as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in files:
-            kind = zipfile.ZIP_STORED if path.suffix == ".mp4" else zipfile.ZIP_DEFLATED
-            archive.write(path, f"{folder.name}/{path.name}", kind)
+    with (
+        atomic_write(folder / f"{folder.name}.zip") as part,
+        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for file in files:
+            kind = zipfile.ZIP_STORED if file.suffix == ".mp4" else zipfile.ZIP_DEFLATED
+            archive.write(file, f"{folder.name}/{file.name}", kind)
 
 
 if __name__ == "__main__":

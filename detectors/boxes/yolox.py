@@ -9,13 +9,13 @@ yolox/data/data_augment.py. Own code.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from checkpoints import sha256_of
 from detectors.boxes.load import MAX_PEOPLE
 from detectors.boxes.types import BoxDetections
 
@@ -95,4 +95,4 @@ def load(path: Path) -> tuple[YoloX, str]:
         raise ValueError(f"{path} is no network that OpenCV can run ({error.err}); expected a YOLOX-nano") from error
     if shape != (1, len(CELLS), 85):
         raise ValueError(f"{path} answers {shape}, expected (1, {len(CELLS)}, 85): YOLOX for 416 x 416 pictures, COCO")
-    return YoloX(network), hashlib.sha256(content).hexdigest()
+    return YoloX(network), sha256_of(path)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from checkpoints.lifter_weights import read_weights
+from checkpoints import atomic_write
+from checkpoints.tensors import read_weights
 from lifter.training.augmentation_config import BACK_AND_FORTH, AugmentationConfig
 from lifter.training.losses import LossWeights
 from lifter.training.mocap.library import MotionLibrary
@@ -101,9 +102,7 @@ def write_row(path: Path, row: dict[str, str]) -> None:
     if path.exists():
         with path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if old["name"] != row["name"]]
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
+    with atomic_write(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows([*rows, row])
-    part.replace(path)

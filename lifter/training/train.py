@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from checkpoints import atomic_write
 from lifter.runtime.precision import precision
 from lifter.training.augmentation_config import AugmentationConfig
 from lifter.training.batches import Batch, make_batch
@@ -286,9 +287,8 @@ def _save_state(run: Training, folder: Path, rng: Rng) -> None:
         "torch_generator": torch.get_rng_state(),  # stochastic depth draws from torch's own
         "cuda_generator": torch.cuda.get_rng_state(rng.device) if rng.device.type == "cuda" else None,
     }
-    part = folder / (STATE + ".part")
-    torch.save(state, part)
-    part.replace(folder / STATE)
+    with atomic_write(folder / STATE) as part:
+        torch.save(state, part)
 
 
 def _restore(run: Training, file: Path, rng: Rng) -> bool:
@@ -336,19 +336,16 @@ def append_row(path: Path, row: dict[str, float]) -> None:
     if path.exists():
         with path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if float(old["step"]) < row["step"]]
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="") as file:
+    with atomic_write(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, row.keys())
         writer.writeheader()
         writer.writerows([*rows, {name: f"{value:.5g}" for name, value in row.items()}])
-    part.replace(path)
 
 
 def save_weights(state: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Write a state dict with metadata as safetensors, under a temporary name until it is whole."""
-    part = path.with_name(path.name + ".part")
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part, metadata)
-    part.replace(path)
+    with atomic_write(path) as part:
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part, metadata)
 
 
 def with_half_matrices(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,12 +14,10 @@ from typer.testing import CliRunner
 from app.cli.main import cli
 from app.options import Options
 from app.pipeline import choice_of
-from checkpoints import detector_weights
-from checkpoints.detector_weights import downloads
-from checkpoints.fetch import fetch
+from checkpoints import downloads
+from checkpoints.download import fetch
 from detectors import load_detector
 from tests.app.cli.test_cli import gray_video
-from tests.checkpoints.test_fetch import Server, server, streamed  # noqa: F401 - a fixture
 
 pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
 FULL, LITE, HEAVY = (f"pose_landmark_{name}.tflite" for name in ("full", "lite", "heavy"))
@@ -39,15 +37,6 @@ def published(shared):
         return path
 
     return find
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty checkpoints folder with the real manifest."""
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    monkeypatch.setattr(detector_weights, "FOLDER", folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +59,7 @@ def error_of(people, sample):
     return float((np.linalg.norm(keypoints[:, 5:] - truth[:, 5:], axis=-1).mean(axis=1) / heights).mean())
 
 
-def test_lite_and_heavy_find_the_person_and_heavy_is_nearer_to_the_truth(published, folder, sample):
+def test_lite_and_heavy_find_the_person_and_heavy_is_nearer_to_the_truth(published, downloaded, sample):
     errors = {}
     for name in (LITE, HEAVY):
         detector = load_detector("mediapipe", [published(name)])
@@ -80,7 +69,7 @@ def test_lite_and_heavy_find_the_person_and_heavy_is_nearer_to_the_truth(publish
     assert errors[HEAVY] < 0.9 * errors[LITE]
 
 
-def test_everybody_in_a_box_is_seen_by_the_chosen_network(published, folder, sample):
+def test_everybody_in_a_box_is_seen_by_the_chosen_network(published, downloaded, sample):
     errors = {}
     for name in (LITE, HEAVY):
         detector = load_detector("mediapipe", [published(name), published(YOLOX)])
@@ -91,10 +80,10 @@ def test_everybody_in_a_box_is_seen_by_the_chosen_network(published, folder, sam
     assert errors[HEAVY] < 0.9 * errors[LITE]
 
 
-def test_the_hash_in_the_provenance_is_that_of_the_network_that_runs(published, folder):
+def test_the_hash_in_the_provenance_is_that_of_the_network_that_runs(published, downloaded):
     for name in ("mediapipe-lite", "mediapipe-heavy"):
         entry = downloads()[name]
-        shutil.copy(published(entry.file), folder)
+        shutil.copy(published(entry.file), downloaded)
         assert load_detector("mediapipe", [name]).provenance["weights"][entry.file] == entry.sha256
     assert FULL in load_detector("mediapipe").provenance["weights"]
 
@@ -109,28 +98,29 @@ def test_a_copy_may_lie_anywhere(published, tmp_path, monkeypatch, sample):
     assert len(next(detector(sample[0]))) == 1
 
 
-def test_a_damaged_network_is_refused_before_it_can_crash_mediapipe(published, folder):
+def test_a_damaged_network_is_refused_before_it_can_crash_mediapipe(published, downloaded):
     whole = published(LITE).read_bytes()
-    (folder / LITE).write_bytes(whole[:-1000])
+    (downloaded / LITE).write_bytes(whole[:-1000])
     with pytest.raises(RuntimeError, match=r"damaged or was replaced; .* posemamba fetch mediapipe-lite"):
         load_detector("mediapipe", quality="fast")
     with pytest.raises(ValueError, match=r"none of MediaPipe's pose landmark networks, or it is damaged"):
-        load_detector("mediapipe", [folder / LITE])
+        load_detector("mediapipe", [downloaded / LITE])
 
 
-def test_another_tflite_is_refused(published, folder):
+def test_another_tflite_is_refused(published, downloaded):
     with pytest.raises(ValueError, match=r"movenet.* is none of MediaPipe's pose landmark networks.*fetch mediapipe-"):
         load_detector("mediapipe", [published(MOVENET)])
 
 
-def test_what_is_fetched_is_what_fast_then_takes(published, folder, server):  # noqa: F811 - the fixture
+def test_what_is_fetched_is_what_fast_then_takes(published, downloaded, weights_server):
     assert choice_of(Options(quality="fast", detector="mediapipe")).weights == ()
-    server.content = published(LITE).read_bytes()
-    fetch(replace(downloads()["mediapipe-lite"], url=server.url), streamed)
+    weights_server.files = {"lite": published(LITE).read_bytes()}
+    entry = replace(downloads()["mediapipe-lite"], sources=(weights_server.url("lite"),))
+    fetch(entry, lambda items, stage, total: items, require_fit=None)
     assert LITE in load_detector("mediapipe", quality="fast").provenance["weights"]
 
 
-def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published, folder, tmp_path, tiny_weights):
+def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published, downloaded, tmp_path, tiny_weights):
     clip, out = gray_video(tmp_path / "clip.mp4"), tmp_path / "out"
 
     def run(*arguments):
@@ -158,7 +148,7 @@ def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published,
     assert "landmark network full, faster: posemamba fetch mediapipe-lite" in said
     assert said.endswith("no flip averaging")
     assert is_new
-    shutil.copy(published(HEAVY), folder)
+    shutil.copy(published(HEAVY), downloaded)
     said, is_new, provenance = run("--quality", "best")
     assert "landmark network mediapipe-heavy; one person" in said
     assert is_new

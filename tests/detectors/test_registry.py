@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-import detectors
 from app.options import Options
-from checkpoints import detector_weights
-from checkpoints.detector_weights import Download, downloads, find_weights, sha256_of
+from checkpoints import downloads
 from detectors import (
     AUTO,
     BEST_FIRST,
@@ -23,18 +21,12 @@ from detectors import (
     choose_detector,
     load_detector,
     meanings,
+    registry,
     resolve_detector,
 )
 
 needs_ultralytics = pytest.mark.skipif(find_spec("ultralytics") is None, reason="the yolo extra is not installed")
 FRAME = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty checkpoints folder with the real manifest."""
-    monkeypatch.setattr(detector_weights, "FOLDER", tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -44,99 +36,59 @@ def installed(monkeypatch):
         monkeypatch.setitem(DETECTORS, name, replace(DETECTORS[name], package="numpy"))
 
 
-def put(folder, *names):
+def put(downloaded, *names):
     for name in names:
-        (folder / downloads()[name].file).write_bytes(b"weights")
-
-
-def test_every_published_file_has_a_hash_a_license_and_a_safe_address():
-    entries = downloads()
-    assert {name for spec in DETECTORS.values() for slot in spec.slots for name in slot} == set(entries)
-    for name, entry in entries.items():
-        assert entry.url.startswith("https://")
-        assert entry.url.endswith("/" + entry.file)
-        assert ("AGPL-3.0" in entry.license) == name.startswith("yolo26") == (entry.package == "ultralytics")
-        if not entry.sha256:  # then the file name itself says how it begins
-            assert f"-{entry.sha256_prefix}_" in entry.file
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"sha256": ""}, {"sha256": "12ab"}, {"sha256": "", "sha256_prefix": "12ab"}, {"file": "../evil.pt"}]
-)
-def test_files_nobody_vouches_for_are_no_entries(wrong):
-    entry = {"file": "a.pt", "url": "", "license": "", "about": "", "megabytes": 1, "sha256": "0" * 64, **wrong}
-    with pytest.raises(ValueError, match=r"x (has neither|names the file)"):
-        Download("x", **entry)
-
-
-def test_named_weights_are_verified_before_use(folder, monkeypatch):
-    put(folder, "yolo26n", "hrnet-w32-256x192")
-    for name in ("yolo26n", "hrnet-w32-256x192"):
-        with pytest.raises(RuntimeError, match=rf"damaged or was replaced; delete it and run posemamba fetch {name}"):
-            find_weights(name)
-    digest = sha256_of(folder / "yolo26n.pt")
-    real = downloads()
-    known = {"full": replace(real["yolo26n"], sha256=digest),
-             "prefix": replace(real["yolo26n"], sha256="", sha256_prefix=digest[:8])}  # fmt: skip
-    monkeypatch.setattr(detector_weights, "downloads", lambda: known)
-    assert find_weights("full") == find_weights("prefix") == folder / "yolo26n.pt"
-
-
-def test_absent_weights_say_how_to_get_them(folder):
-    with pytest.raises(FileNotFoundError, match=r"posemamba fetch yolo26n$"):
-        find_weights("yolo26n")
-    with pytest.raises(FileNotFoundError, match=r"no weights file nowhere.pt; give a file or one of yolo26n, "):
-        find_weights("nowhere.pt")
+        (downloaded / downloads()[name].file).write_bytes(b"weights")
 
 
 @pytest.mark.parametrize("name", ["yolo-hrnet", "yolo-pose"])
-def test_a_missing_package_says_how_to_install_it(folder, monkeypatch, name):
+def test_a_missing_package_says_how_to_install_it(downloaded, monkeypatch, name):
     monkeypatch.setitem(DETECTORS, name, replace(DETECTORS[name], package="no_such_package"))
     with pytest.raises(RuntimeError, match=r"pip install -e '\.\[yolo\]'.*posemamba fetch yolo26m"):
         load_detector(name)
 
 
-def test_mmpose_has_no_extra_but_steps(folder, monkeypatch, root):
+def test_mmpose_has_no_extra_but_steps(downloaded, monkeypatch, root):
     monkeypatch.setitem(DETECTORS, "mmpose", replace(DETECTORS["mmpose"], package="no_such_package"))
     with pytest.raises(RuntimeError, match=r"not installed: steps in docs/no_such_package\.md; no weights"):
         load_detector("mmpose")
     assert (root / "docs" / "mmpose.md").is_file()
 
 
-def test_missing_weights_say_what_fetches_them(folder, installed):
+def test_missing_weights_say_what_fetches_them(downloaded, installed):
     with pytest.raises(RuntimeError, match=r"posemamba fetch yolo26m hrnet-w48-384x288 .smaller and faster: yolo26s"):
         load_detector("yolo-hrnet")
-    put(folder, "yolo26n")
+    put(downloaded, "yolo26n")
     with pytest.raises(RuntimeError, match=r"posemamba fetch hrnet-w48-384x288 .*hrnet-w32-256x192"):
         load_detector("yolo-hrnet")
 
 
-def test_the_best_weights_that_are_here_are_used(folder, installed):
-    put(folder, "yolo26n", "yolo26s", "hrnet-w32-256x192")
+def test_the_best_weights_that_are_here_are_used(downloaded, installed):
+    put(downloaded, "yolo26n", "yolo26s", "hrnet-w32-256x192")
     assert DETECTORS["yolo-hrnet"].found_weights() == ["yolo26s", "hrnet-w32-256x192"]
 
 
-def test_mediapipe_says_what_it_lacks_for_several_people(folder, installed):
+def test_mediapipe_says_what_it_lacks_for_several_people(downloaded, installed):
     spec = DETECTORS["mediapipe"]
     assert spec.state() == "usable, one person, for more: posemamba fetch yolox-nano"
-    put(folder, "yolox-nano")
+    put(downloaded, "yolox-nano")
     assert spec.state() == "usable, everybody, boxes by yolox-nano"
     with pytest.raises(RuntimeError, match=r"damaged or was replaced; delete it and run posemamba fetch yolox-nano"):
         load_detector("mediapipe")
 
 
-def test_boxes_whose_package_is_missing_are_not_chosen(folder, installed, monkeypatch):
-    put(folder, "yolo26n", "yolox-nano")
+def test_boxes_whose_package_is_missing_are_not_chosen(downloaded, installed, monkeypatch):
+    put(downloaded, "yolo26n", "yolox-nano")
     known = {name: replace(entry, package=entry.package and "no_such_package") for name, entry in downloads().items()}
-    monkeypatch.setattr(detectors, "downloads", lambda: known)
+    monkeypatch.setattr(registry, "downloads", lambda kind=None: known)
     assert DETECTORS["mediapipe"].found_boxes() == "yolox-nano"
     with pytest.raises(RuntimeError, match="damaged"):  # what an explicit choice means is not changed
         load_detector("mediapipe", ["yolo26n"])
-    (folder / "yolox_nano.onnx").unlink()
+    (downloaded / "yolox_nano.onnx").unlink()
     assert "no weights: posemamba fetch yolox-nano hrnet-w48-384x288 (" in DETECTORS["mmpose"].why_not()
 
 
-def test_quality_takes_of_what_is_here_and_says_what_would_be_better(folder, installed):
+def test_quality_takes_of_what_is_here_and_says_what_would_be_better(downloaded, installed):
     for quality, hint in zip(QUALITIES, (", faster: posemamba fetch mediapipe-lite", "",
                                          ", better: posemamba fetch mediapipe-heavy"), strict=True):  # fmt: skip
         choice = choose_detector(quality=quality)
@@ -144,13 +96,13 @@ def test_quality_takes_of_what_is_here_and_says_what_would_be_better(folder, ins
         assert choice.about == (
             f"mediapipe; landmark network full{hint}; one person, for more: posemamba fetch yolox-nano"
         )
-    put(folder, "mediapipe-lite", "mediapipe-heavy", "yolox-nano")
+    put(downloaded, "mediapipe-lite", "mediapipe-heavy", "yolox-nano")
     for quality, network in zip(QUALITIES, (["mediapipe-lite"], [], ["mediapipe-heavy"]), strict=True):
         choice = choose_detector(quality=quality)
         assert choice.weights == ("yolox-nano", *network)
         said = network[0] if network else "full"
         assert choice.about == f"mediapipe; landmark network {said}; everybody, boxes by yolox-nano"
-    put(folder, "yolo26n", "yolo26s", "hrnet-w32-256x192", "hrnet-w48-384x288")
+    put(downloaded, "yolo26n", "yolo26s", "hrnet-w32-256x192", "hrnet-w48-384x288")
     for quality in QUALITIES:
         best = ("yolo26n", "hrnet-w32-256x192") if quality == "fast" else ("yolo26s", "hrnet-w48-384x288")
         choice = choose_detector(quality=quality)
@@ -158,8 +110,8 @@ def test_quality_takes_of_what_is_here_and_says_what_would_be_better(folder, ins
         assert choice.about == meanings()[quality] == f"yolo-hrnet; {best[0]} and {best[1]}"
 
 
-def test_given_weights_win_over_quality_and_the_others_are_chosen(folder, installed):
-    put(folder, "mediapipe-lite", "mediapipe-heavy", "yolo26s")
+def test_given_weights_win_over_quality_and_the_others_are_chosen(downloaded, installed):
+    put(downloaded, "mediapipe-lite", "mediapipe-heavy", "yolo26s")
     for quality in QUALITIES:
         assert choose_detector("mediapipe", ["mediapipe-lite"], quality).weights == ("yolo26s", "mediapipe-lite")
         both = ["mediapipe-heavy", "yolox-nano"]
@@ -169,7 +121,7 @@ def test_given_weights_win_over_quality_and_the_others_are_chosen(folder, instal
     assert (given.weights, given.about) == (("yolo26m", "mine.pth"), "yolo-hrnet; yolo26m and mine.pth")
 
 
-def test_landmark_networks_are_for_mediapipe_alone(folder, installed):
+def test_landmark_networks_are_for_mediapipe_alone(downloaded, installed):
     for given in (["mediapipe-heavy"], ["yolo26m", "pose.tflite"]):
         with pytest.raises(ValueError, match=r"'yolo-hrnet' takes one of yolo26m.* got \d: "):
             choose_detector("yolo-hrnet", given)
@@ -177,25 +129,25 @@ def test_landmark_networks_are_for_mediapipe_alone(folder, installed):
         load_detector("mediapipe", ["mediapipe-heavy"])
 
 
-def test_an_unknown_quality_names_the_known_ones(folder, installed):
+def test_an_unknown_quality_names_the_known_ones(downloaded, installed):
     with pytest.raises(ValueError, match="unknown quality 'ultra'; choose one of fast, balanced, best"):
         Options(quality="ultra")
     with pytest.raises(ValueError, match="unknown quality 'ultra'; choose one of fast, balanced, best"):
         load_detector("mediapipe", quality="ultra")
 
 
-def test_auto_is_the_best_that_can_run(folder, installed, caplog):
+def test_auto_is_the_best_that_can_run(downloaded, installed, caplog):
     caplog.set_level("INFO", logger="detectors")
     assert resolve_detector(AUTO) == "mediapipe"
     assert "detector auto: mediapipe; not yolo-hrnet: no weights: posemamba fetch" in caplog.text
-    put(folder, "yolo26n-pose")
+    put(downloaded, "yolo26n-pose")
     assert resolve_detector(AUTO) == "yolo-pose"
-    put(folder, "yolo26m", "hrnet-w32-256x192")
+    put(downloaded, "yolo26m", "hrnet-w32-256x192")
     assert resolve_detector(AUTO) == "yolo-hrnet"
     assert resolve_detector("mediapipe") == "mediapipe"
 
 
-def test_auto_without_any_says_all_reasons(folder, monkeypatch):
+def test_auto_without_any_says_all_reasons(downloaded, monkeypatch):
     for name in BEST_FIRST:
         monkeypatch.setitem(DETECTORS, name, replace(DETECTORS[name], package="no_such_package"))
     reasons = r"no detector can run: yolo-hrnet: .*\. yolo-pose: .*\. mediapipe: .*install"
@@ -204,13 +156,13 @@ def test_auto_without_any_says_all_reasons(folder, monkeypatch):
     assert re.search(reasons, meanings()["best"])
 
 
-def test_a_damaged_file_is_no_reason_for_another_detector(folder, installed):
-    put(folder, "yolo26n-pose")
+def test_a_damaged_file_is_no_reason_for_another_detector(downloaded, installed):
+    put(downloaded, "yolo26n-pose")
     with pytest.raises(RuntimeError, match="damaged or was replaced"):
         load_detector(AUTO)
 
 
-def test_weights_come_one_per_network(folder, installed):
+def test_weights_come_one_per_network(downloaded, installed):
     with pytest.raises(ValueError, match=r"'yolo-hrnet' takes one of yolo26m.*; one of hrnet.* got 1"):
         load_detector("yolo-hrnet", ["yolo26n"])
     with pytest.raises(ValueError, match="name it instead of auto"):
@@ -254,10 +206,10 @@ def test_everybody_in_a_frame_gets_keypoints(tmp_path, monkeypatch):
 
 def test_names_in_the_registry_are_resolvable():
     assert set(DETECTORS) - set(BEST_FIRST) == {"mmpose"}
-    for spec in detectors.DETECTORS.values():
+    for spec in DETECTORS.values():
         assert find_spec(spec.module) is not None
 
 
-def test_what_auto_took_is_in_the_provenance(folder):
+def test_what_auto_took_is_in_the_provenance(downloaded):
     pytest.importorskip("mediapipe", reason="needs the mediapipe extra")
     assert load_detector(AUTO).provenance["detector"] == "mediapipe"

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 import app.cli.train_run
-from checkpoints import lifter_weights
+from checkpoints import manifest, shipped
+from checkpoints.tensors import read_weights
 from lifter import LIFTERS, create_model, load_lifter
 from lifter.lift import Sequence2D, lift
 from lifter.load import build_for
@@ -135,7 +136,7 @@ def test_extras_make_networks_of_their_own_that_weights_files_remember(name, ext
     model = create_model(name, extras=[extra])
     assert model.config == replace(configuration(name), **{extra: True})
     save_weights(model.state_dict(), {}, tmp_path / "weights.safetensors")
-    _, again, _ = build_for(lifter_weights.read_weights(tmp_path / "weights.safetensors").tensors)
+    _, again, _ = build_for(read_weights(tmp_path / "weights.safetensors").tensors)
     assert again.config == model.config
     wanted = rf"holds weights of \S+{extra}True, expected {name}"
     with pytest.raises(ValueError, match=wanted):
@@ -150,7 +151,7 @@ def test_an_extra_that_a_network_lacks_is_named_with_those_it_has(name, known):
         create_model(name, extras=["warp"])
 
 
-@pytest.mark.parametrize("name", [name for name in LIFTERS if name not in lifter_weights.manifest()])
+@pytest.mark.parametrize("name", [name for name in LIFTERS if name not in shipped()])
 def test_a_name_without_weights_says_what_to_do(name):
     with pytest.raises(FileNotFoundError, match=rf"no trained weights for {name} .*train --lifter {name}' or pass a w"):
         load_lifter(name)
@@ -210,8 +211,8 @@ def test_weights_of_another_network_are_refused(weights, tmp_path, monkeypatch, 
     (tmp_path / "manifest.toml").write_text(
         f'[{name}]\nfile = "{path.name}"\nsha256 = "{hashlib.sha256(path.read_bytes()).hexdigest()}"\n'
     )
-    monkeypatch.setattr(lifter_weights, "FOLDER", path.parent)
-    monkeypatch.setattr(lifter_weights, "MANIFEST", tmp_path / "manifest.toml")
+    monkeypatch.setattr(manifest, "FOLDER", path.parent)
+    monkeypatch.setattr(manifest, "SHIPPED_LIST", tmp_path / "manifest.toml")
     with pytest.raises(ValueError, match=rf"holds weights of \S+-depth1\S*, expected {name}"):
         load_lifter(name)
 

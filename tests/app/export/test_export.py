@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from app.export import WRITERS, complete, export
+from app.export import WRITERS, export
 from app.export.json import SCHEMA_FILE, document, write_json
 from app.geometry.world import camera_height, world_joints
 from app.quality.indicators import assess
@@ -223,21 +223,6 @@ def test_without_meters_files_say_so(make_result, validator, tmp_path):
     assert pose["people"][0]["camera_height"] is None
     assert any("no trajectory" in warning for warning in pose["quality"][0]["warnings"])
     export(result, tmp_path / "out", formats=EVERYTHING)  # all of them can be written all the same
-
-
-def test_a_failed_write_leaves_the_older_file_and_no_rest(tmp_path):
-    path = tmp_path / "pose.json"
-    path.write_text("older")
-
-    def fail():
-        with complete(path) as part:
-            part.write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        fail()
-    assert path.read_text() == "older"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_export_removes_the_overlay_part_when_the_video_vanished(make_result, tmp_path):

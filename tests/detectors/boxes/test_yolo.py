@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
-from checkpoints.tensors import Inert, read_weights
+from checkpoints.tensors import read_weights
 from detectors.boxes import yolo
 from detectors.boxes.load import batches
 from detectors.boxes.yolo import Letterbox, Yolo, YoloPose
@@ -213,85 +213,6 @@ def test_other_files_are_refused(files, tmp_path, metadata, change, text):
     with pytest.raises(ValueError, match=r"mine\.safetensors") as caught:
         yolo.load(read_weights(tmp_path / "mine.safetensors"))
     assert text in str(caught.value)
-
-
-class Attack:
-    """Unpickled without care, creates a folder."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
-
-
-@pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "before PyTorch 1.6"])
-def test_a_file_that_runs_code_is_refused_without_running_it(tmp_path, is_zip):
-    marker, path = tmp_path / "marker", tmp_path / "yolo26n.pt"
-    content = {"model": {"a": torch.zeros(2)}, "train_args": Attack(marker)}
-    torch.save(content, path, _use_new_zipfile_serialization=is_zip)
-    with pytest.raises(ValueError, match=r"yolo26n.pt was not loaded.*a file that needs to run code is refused"):
-        read_weights(path)
-    assert not marker.exists()
-
-
-class QuietAttack(Attack):
-    """The same with a function of a package that checkpoints do name."""
-
-    def __reduce__(self):
-        return np.savetxt, (str(self.marker), [1.0])
-
-
-def test_functions_of_packages_that_checkpoints_name_do_not_run_either(tmp_path):
-    marker, path = tmp_path / "marker", tmp_path / "weights.pt"
-    torch.save({"model": {"a": torch.ones(2)}, "train_args": QuietAttack(marker)}, path)
-    assert torch.equal(read_weights(path).tensors["a"], torch.ones(2))
-    assert not marker.exists()
-
-
-class Innocent(nn.Linear):
-    """A layer of somebody's package that does harm as soon as it is rebuilt."""
-
-    def __setstate__(self, state):
-        raise AssertionError("code of the file's choice ran")
-
-
-def test_what_a_file_names_is_never_imported_or_called(tmp_path, monkeypatch):
-    monkeypatch.setattr(Innocent, "__module__", "ultralytics.nn.modules.trap")
-    monkeypatch.setitem(sys.modules, "ultralytics.nn.modules.trap", sys.modules[__name__])
-    layer = Innocent(2, 3)
-    torch.save({"model": layer}, tmp_path / "trap.pt")
-    monkeypatch.delitem(sys.modules, "ultralytics.nn.modules.trap")
-    read = read_weights(tmp_path / "trap.pt")
-    assert torch.equal(read.tensors["weight"], layer.weight)
-    assert set(read.tensors) == {"weight", "bias"}
-    assert "ultralytics.nn.modules.trap" not in sys.modules
-
-
-def test_nothing_stays_admitted_after_a_file_was_read(tmp_path):
-    before = set(torch.serialization.get_safe_globals())
-    torch.save({"a": torch.zeros(2)}, tmp_path / "plain.pt")
-    read_weights(tmp_path / "plain.pt")
-    assert set(torch.serialization.get_safe_globals()) == before
-    assert not isinstance(Inert(1, key=2), nn.Module)
-
-
-@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_truncated_file_is_refused(tmp_path, share, suffix):
-    path = tmp_path / f"weights{suffix}"
-    state = {"a": torch.zeros(300), "b": torch.ones(2, 3)}
-    torch.save(state, path) if suffix == ".pt" else save_file(state, path)
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(ValueError, match=r"weights\.\w+ (was not loaded|is no safetensors file)"):
-        read_weights(path)
-
-
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {}}, {"model": {"a": "text"}}])
-def test_a_file_without_weights_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ValueError, match="holds no weights"):
-        read_weights(tmp_path / "weights.pt")
 
 
 # ---------------------------------------------------------------------------------------------- manners

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from checkpoints.lifter_weights import read_weights
+from checkpoints.tensors import read_weights
 from lifter import load_lifter, scan
 from lifter.load import build_for
 from lifter.models import mdtf, posemamba

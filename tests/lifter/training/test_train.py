@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import app.cli.train_run
 import lifter
-from checkpoints import lifter_weights
-from checkpoints.published import read_toml
+from checkpoints import manifest, sha256_of
+from checkpoints.tensors import read_weights
 from lifter.models.hgmamba import HGMamba, HGMambaConfig
 from lifter.models.mdtf import MDTF, MDTFConfig
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
@@ -99,7 +100,7 @@ def test_training_writes_what_it_promises(trained):
 
 def test_trained_weights_say_where_they_come_from(trained, library):
     folder, _, after, _ = trained
-    metadata = lifter_weights.read_weights(folder / "weights.safetensors").metadata
+    metadata = read_weights(folder / "weights.safetensors").metadata
     training = json.loads(metadata["training"])
     assert (metadata["normalization"], metadata["unit"]) == ("person", "m")
     assert json.loads(metadata["training"])["validation_mm"]["clean_p1"] == pytest.approx(after["clean_p1"], abs=0.1)
@@ -135,7 +136,7 @@ def test_frames_are_counted(trained):
     rows = rows_of(trained[0])
     steps = int(rows[-1]["step"])
     assert 8 * 9 * steps < int(rows[-1]["frames"]) < (8 * 9 + 4 * 27) * steps  # the second half has longer windows, too
-    metadata = lifter_weights.read_weights(trained[0] / "weights.safetensors").metadata
+    metadata = read_weights(trained[0] / "weights.safetensors").metadata
     assert json.loads(metadata["training"])["frames"] == pytest.approx(int(rows[-1]["frames"]), rel=1e-4)
 
 
@@ -198,7 +199,7 @@ def test_weights_without_scores_begin_a_network_that_reads_them(trained, library
     keypoints = torch.rand(2, 9, 17, 3)
     with torch.inference_mode():  # whatever the scores are
         assert torch.allclose(wide(keypoints), narrow.model(keypoints[..., :2]), atol=1e-6)
-    assert origin["sha256"] == lifter_weights.sha256_of(trained[0] / "weights.safetensors")
+    assert origin["sha256"] == sha256_of(trained[0] / "weights.safetensors")
 
 
 def test_a_network_says_what_it_reads_and_how_often(library, tmp_path):
@@ -208,7 +209,7 @@ def test_a_network_says_what_it_reads_and_how_often(library, tmp_path):
     loaded = lifter.load_lifter(tmp_path / "weights.safetensors")
     assert (loaded.name, loaded.fps, loaded.channels) == ("posemamba-width16-depth2", 25.0, 3)
     assert loaded.provenance["fps"] == 25.0
-    weights = lifter_weights.read_weights(tmp_path / "weights.safetensors")
+    weights = read_weights(tmp_path / "weights.safetensors")
     train.save_weights(weights.tensors, {**weights.metadata, "fps": "24"}, tmp_path / "odd.safetensors")
     with pytest.raises(ValueError, match=r"names '24' frames per second, expected one of 50.0, 25.0"):
         lifter.load_lifter(tmp_path / "odd.safetensors")
@@ -270,7 +271,7 @@ def test_the_revision_is_a_commit_or_unknown():
 
 
 def test_training_can_begin_with_given_weights(trained, library, tmp_path):
-    start = lifter_weights.read_weights(trained[0] / "weights.safetensors").tensors
+    start = read_weights(trained[0] / "weights.safetensors").tensors
     model = PoseMamba(TINY).eval()
     model.load_state_dict(start)
     one_step = replace(SHORT, learning_rate=1e-6, muon_rate=1e-6)
@@ -311,25 +312,26 @@ def test_a_curve_keeps_one_row_per_step(tmp_path):
     assert float(rows_of(tmp_path)[-1]["loss"]) == pytest.approx(20 / 7, rel=1e-4)
 
 
-def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path):
+def test_the_manifest_entry_tells_the_whole_story(trained, library, tmp_path, monkeypatch):
     start, origin = app.cli.train_run.starting_weights(trained[0] / "weights.safetensors", TINY_NET(), "tiny")
     train.train(library, library, TINY_NET, tmp_path, minutes=0.2 / 60, schedule=SHORT, recipe=STILL, start=start,
                 start_provenance=origin, command="second", clock=ticking())  # fmt: skip
     text = app.cli.train_run.manifest_entry("tiny", tmp_path / "weights.safetensors", 0.8349)
     (tmp_path / "manifest.toml").write_text(text)
-    entry = read_toml(tmp_path / "manifest.toml")["tiny"]
-    assert entry["commands"] == [origin["command"], "second"]
-    assert entry["sha256"] == lifter_weights.sha256_of(tmp_path / "weights.safetensors")
-    assert entry["motion_sha256"] == library.fingerprint(library)
-    assert set(entry["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
-    assert entry["steps"] > 100  # both runs
-    assert entry["frames"] > entry["steps"]
-    assert entry["jitter_over_truth"] == 0.83
+    monkeypatch.setattr(manifest, "SHIPPED_LIST", tmp_path / "manifest.toml")
+    entry = manifest.shipped()["tiny"]
+    assert entry.details["commands"] == [origin["command"], "second"]
+    assert entry.sha256 == sha256_of(tmp_path / "weights.safetensors")
+    assert entry.details["motion_sha256"] == library.fingerprint(library)
+    assert set(entry.details["validation_mm"]) == {"clean_p1", "clean_p2", "noisy_p1", "noisy_p2"}
+    assert entry.details["steps"] > 100  # both runs
+    assert entry.details["frames"] > entry.details["steps"]
+    assert entry.details["jitter_over_truth"] == 0.83
 
 
 def test_matrices_are_stored_in_half_and_decays_exactly(trained):
     state = torch.load(trained[0] / "state.pt", weights_only=True)["ema"]
-    stored = lifter_weights.read_weights(trained[0] / "weights.safetensors").tensors
+    stored = load_file(trained[0] / "weights.safetensors")
     assert stored.keys() == state.keys()
     halves = {name for name, value in stored.items() if value.dtype == torch.float16}
     assert sum(state[name].numel() for name in halves) > 0.5 * sum(value.numel() for value in state.values())
