@@ -17,8 +17,6 @@ import pytest
 
 from app import pipeline
 from app.batch.find_videos import discover
-from app.batch.output_folder import OutFolder
-from app.batch.process_clip import ClipTask, analyze, models_of, receive
 from app.batch.run_batch import BatchRequest, print_plan, run_batch
 from app.video.reader import probe
 from lifter.training.train import save_weights
@@ -183,17 +181,13 @@ def test_a_clip_that_a_killed_batch_was_analyzing_comes_last(short_clips, tmp_pa
     assert list(lines(tmp_path / "out")) == ["torn", "text"]
 
 
-@pytest.mark.parametrize("torn", ['{"clip": "/x", "folder": "x", "sta', "\0\0\0", '{"clip": "/x"}\n[1]\n'])
-def test_torn_lines_are_removed(short_clips, out, batch_options, torn):
-    with (out / "batch.jsonl").open("a") as file:
-        file.write(torn)
-    batch([short_clips / "text.mp4"], out, batch_options)
-    assert lines(out).keys() == FOLDERS | BROKEN
-
-
-def test_a_lost_line_comes_back(short_clips, out, batch_options):
-    (out / "batch.jsonl").unlink()
-    (out / "summary.csv").unlink()
+@pytest.mark.parametrize("torn", ['{"clip": "/x", "folder": "x", "sta', "\0\0\0", '{"clip": "/x"}\n[1]\n', None])
+def test_torn_lines_are_removed_and_lost_ones_come_back(short_clips, out, batch_options, torn):
+    if torn is None:
+        (out / "batch.jsonl").unlink()
+        (out / "summary.csv").unlink()
+    else:
+        (out / "batch.jsonl").write_text((out / "batch.jsonl").read_text() + torn)
     batch(short_clips, out, batch_options)
     assert lines(out).keys() == rows(out).keys() == FOLDERS | BROKEN
 
@@ -265,56 +259,6 @@ def test_a_fault_of_ours_in_one_clip_does_not_cost_the_next(short_clips, tmp_pat
     assert lines(tmp_path / "out")["walk"]["status"] == "done"
     assert "please report it" in caplog.text
     assert "Traceback" in caplog.text
-
-
-def test_workers_of_a_batch_that_has_ended_write_nothing(short_clips, tmp_path, batch_options):
-    folder = OutFolder(tmp_path)
-    with folder.locked() as lock:
-        task = ClipTask(short_clips / "wave.ts", "wave", tmp_path, lock.token, batch_options, models_of(batch_options))
-    with folder.locked():
-        outcome = analyze(task)
-        assert outcome.files  # to be sent to the batch that wanted them
-        assert not list(tmp_path.glob("wave*"))
-
-
-def test_results_can_be_sent_by_a_worker_that_does_not_see_the_folder(
-    short_clips, tmp_path, undisturbed, batch_options
-):
-    models = models_of(batch_options)
-    sent = analyze(ClipTask(short_clips / "wave.ts", "wave", tmp_path / "far away", "token", batch_options, models))
-    assert not (tmp_path / "far away").exists()
-    (tmp_path / "out").mkdir()
-    task = ClipTask(short_clips / "wave.ts", "wave", tmp_path / "out", "token", batch_options, models)
-    assert receive(sent, task).record["status"] == "done"
-    assert results(tmp_path / "out")["wave"] == results(undisturbed)["wave"]
-
-
-def test_a_worker_with_other_weights_refuses(short_clips, tmp_path, batch_options):
-    models = models_of(batch_options) | {"lifter_weights": "0" * 64}
-    outcome = analyze(ClipTask(short_clips / "wave.ts", "wave", tmp_path, "token", batch_options, models))
-    assert "which has other models" in outcome.record["error"]
-
-
-def test_memory_that_runs_out_is_reported(short_clips, tmp_path, batch_options):
-    def hungry(items, stage, total):
-        raise MemoryError
-
-    task = ClipTask(short_clips / "wave.ts", "wave", tmp_path, "token", batch_options, models_of(batch_options))
-    assert "wave.ts was not finished: memory ran out; try a shorter clip" in analyze(task, hungry).record["error"]
-
-
-def test_a_clip_that_changes_during_the_analysis_is_reported(clips, tmp_path, batch_options):
-    clip = clips / "wave.ts"
-    task = ClipTask(clip, "wave", tmp_path, "token", batch_options, models_of(batch_options))
-
-    def append(items, stage, total):
-        with clip.open("ab") as file:
-            file.write(bytes(188))
-        return items
-
-    outcome = analyze(task, append)
-    assert "changed while it was analyzed" in outcome.record["error"]
-    assert not outcome.files
 
 
 def check_whole(out: Path, undisturbed: Path) -> None:
