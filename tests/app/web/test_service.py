@@ -132,7 +132,7 @@ def test_a_killed_worker_costs_its_job_only(service, busy, walk, quick):
 
 @pytest.mark.slow
 def test_a_worker_that_does_not_respond_is_replaced(settings, root, walk, quick, tmp_path):
-    with Service(dataclasses.replace(settings, stall_s=3.0), tmp_path) as service:
+    with Service(dataclasses.replace(settings, stall_s=30.0), tmp_path) as service:
         for end in (CANCELLED, FAILED):
             job = service.submit(root / "assets" / "walk_wave.mp4", quick)
             wait_until(lambda: service.queue.status(job).done > 2)  # noqa: B023 - called at once
@@ -143,7 +143,7 @@ def test_a_worker_that_does_not_respond_is_replaced(settings, root, walk, quick,
             status = final(service, job)
             assert status.state == end
             assert not is_running(pid)
-        assert "walk_wave.mp4 was given up: nothing moved for 3 s" in status.error
+        assert "walk_wave.mp4 was given up: nothing moved for 30 s" in status.error
         assert final(service, service.submit(walk, quick)).state == DONE
         pids = service.worker_pids
     assert not any(map(is_running, pids))
