@@ -54,4 +54,4 @@ VOLUME ["/srv/pose3d/checkpoints/downloaded"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]
-CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "7860"]
+CMD ["posemamba", "ui", "--host", "0.0.0.0", "--port", "7860"]

@@ -1,18 +1,14 @@
-"""Bad uploads, made the same every time: what is no video, what claims too much, what leads elsewhere, what is cut off.
-
-``python tests/bad_media.py FOLDER`` writes them for a look by hand.
-"""
+"""Bad uploads, made the same every time: no videos, false claims, references to other files, cut off, broken."""
 
 from __future__ import annotations
 
 import gzip
-import os
 import struct
-import sys
 import tempfile
 import zipfile
 import zlib
 from fractions import Fraction
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
@@ -38,15 +34,16 @@ def clip(
     size=(96, 64),
     ticks: list[int] | None = None,
     pix_fmt="yuv420p",
+    rate: int = 30,
     **options,
 ) -> bytes:
-    """Return a video of 12 pictures at 30 per second, or of one at each tick of 1/1000 s."""
-    base = Fraction(1, 30) if ticks is None else Fraction(1, 1000)
+    """Return a video of 12 pictures at ``rate`` per second, or of one at each tick of 1/1000 s."""
+    base = Fraction(1, rate) if ticks is None else Fraction(1, 1000)
     with (
         tempfile.NamedTemporaryFile() as file,  # +faststart reads again what it has written
         av.open(file.name, "w", format=kind, options=options) as container,
     ):
-        stream = container.add_stream(codec, rate=30)
+        stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = base
@@ -92,6 +89,7 @@ def patched(content: bytes, after: bytes, offset: int, new: bytes) -> bytes:
     return content[:start] + new + content[start + len(new) :]
 
 
+@cache
 def contents() -> dict[str, bytes]:
     """Return files that must be refused, by name."""
     return {**_no_videos(), **_cut_off(), **_wrong_headers(), **_beyond_limits()}
@@ -203,27 +201,3 @@ def _beyond_limits() -> dict[str, bytes]:
         "1000_per_second.mkv": clip("matroska", ticks=list(range(12))),
         "long_pause.mkv": clip("matroska", ticks=[0, 33, 400_000]),
     }  # fmt: skip
-
-
-def write(folder: Path) -> list[Path]:
-    """Write all bad files, and what is no file at all, into ``folder``; ``good.mp4`` is what some of them lead to."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "good.mp4").write_bytes(clip())
-    paths = []
-    for name, content in contents().items():
-        paths.append(folder / name)
-        paths[-1].write_bytes(content)
-    large = folder / "large.mp4"
-    large.write_bytes(clip())
-    os.truncate(large, 600_000_000)  # sparse: takes no room
-    (folder / "folder.mp4").mkdir()
-    (folder / "link.mp4").symlink_to("good.mp4")
-    (folder / "link_to_a_secret.mp4").symlink_to("/etc/passwd")
-    (folder / "link_to_nothing.mp4").symlink_to("nowhere")
-    os.mkfifo(folder / "pipe.mp4")
-    others = ("folder", "link", "link_to_a_secret", "link_to_nothing", "pipe", "missing")
-    return [*paths, large, *(folder / f"{name}.mp4" for name in others), Path("/dev/zero")]
-
-
-if __name__ == "__main__":
-    write(Path(sys.argv[1]))

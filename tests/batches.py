@@ -46,17 +46,13 @@ def rows(out: Path) -> dict[str, dict]:
 class Command:
     """``posemamba run`` as a process with its own process group."""
 
-    def __init__(self, root: Path, *arguments, inside: tuple = (), limit: int | None = None, **environment) -> None:
+    def __init__(self, root: Path, *arguments) -> None:
         def prepare() -> None:
-            import resource
-
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # as at a terminal; in the background shells have it ignored
-            if limit:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
         self.process = subprocess.Popen(
-            [*inside, sys.executable, "-m", "app", "run", *map(str, arguments)],
-            cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, start_new_session=True,
+            [sys.executable, "-m", "app", "run", *map(str, arguments)],
+            cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
             preexec_fn=prepare, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -77,12 +73,12 @@ class Command:
 def wait_until(condition, seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not happen"
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)
 
 
 def begun(out: Path) -> list[Path]:
-    """Return the folders of clips that are being filled; os.walk bears that they are deleted meanwhile."""
+    """Return the folders of clips that are being filled; os.walk ignores those that are deleted during the search."""
     parts = out / ".posemamba" / "parts"
     return [Path(box, name) for box, names, _ in os.walk(parts) if Path(box).parent == parts for name in names]
 

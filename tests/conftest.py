@@ -209,11 +209,9 @@ def command(root, batch_options):
     """A function that starts ``posemamba run`` with the options of these tests."""
     commands = []
 
-    def start(*arguments, **settings) -> Command:
+    def start(*arguments) -> Command:
         commands.append(
-            Command(
-                root, *arguments, "--detector", batch_options.detector, "--lifter", batch_options.lifter, **settings
-            )
+            Command(root, *arguments, "--detector", batch_options.detector, "--lifter", batch_options.lifter)
         )
         return commands[-1]
 

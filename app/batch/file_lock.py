@@ -1,4 +1,4 @@
-"""One process at a time: a lock file that the operating system lets go of when its holder ends, however it ends."""
+"""A lock file: one process at a time has it, and the system releases it when that process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -19,54 +19,53 @@ else:
 
 
 @contextmanager
-def held(path: Path) -> Iterator[str]:
-    """Hold the lock file ``path`` and yield a token, new each time, that is written in it as long as it is held.
+def locked(path: Path) -> Iterator[str]:
+    """Lock the file ``path`` and yield a token, new each time, that it contains while it is locked.
 
-    Processes on other machines can tell by the token whether they see this very file.
+    By the token, processes on other machines can tell whether they see this very file.
 
     Raises:
-        BlockingIOError: Another process holds it; the text says which.
+        BlockingIOError: Another process has locked it; the text names it.
         OSError: The file cannot be written, or the file system has no locks.
     """
     token = uuid.uuid4().hex
     with path.open("a+b", buffering=0) as file:
         try:
-            _take(file.fileno())
+            _lock(file.fileno())
         except (BlockingIOError, PermissionError) as error:
-            raise BlockingIOError(holder(path)) from error
+            raise BlockingIOError(_describe_owner(path)) from error
         file.truncate(0)
-        about = {
+        owner = {
             "token": token,
             "process": os.getpid(),
             "host": platform.node(),
             "since": datetime.now().astimezone().isoformat(timespec="seconds"),
         }
-        file.write(json.dumps(about).encode())
+        file.write(json.dumps(owner).encode())
         try:
             yield token
         finally:
             file.truncate(0)
 
 
-def token_in(path: Path) -> str | None:
-    """Return the token of who holds the lock file, None if nobody does or the file cannot be read."""
-    return _content(path).get("token")
+def read_token(path: Path) -> str | None:
+    """Return the token in a lock file, None if it is not locked or cannot be read."""
+    return _read(path).get("token")
 
 
-def holder(path: Path) -> str:
-    """Return in a few words who holds the lock file."""
-    about = _content(path)
-    return "process {process} on {host}, since {since}".format_map(about) if about else "a process that did not say who"
+def _describe_owner(path: Path) -> str:
+    owner = _read(path)
+    return "process {process} on {host}, since {since}".format_map(owner) if owner else "an unknown process"
 
 
-def _content(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, str]:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
 
 
-def _take(descriptor: int) -> None:
+def _lock(descriptor: int) -> None:
     if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:

@@ -1,4 +1,4 @@
-"""From what a user names to clips: folders are searched for videos, in order of names."""
+"""Finds the videos that a user names: files, and folders that are searched in order of names."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Found:
 
 
 def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found:
-    """Return the clips behind files and folders.
+    """Return the clips among files and in folders.
 
     A folder is searched with all folders in it (links to folders are not followed) for names with a video's suffix.
-    Hidden files and what lies in ``out``, such as overlays of an earlier run, are no input. A file is taken as it is,
-    whether it exists or not: what is wrong with it is said in its turn.
+    Hidden files and files in ``out``, such as overlays of an earlier run, are no input. A named file is returned
+    whether it exists or not: it is checked when it is analyzed.
 
     Args:
         inputs: Files and folders.
         out: Folder of results.
-        pattern: Take what matches this instead, whatever the suffix: a glob for the name ("cam1_*.mov"), or, with a
+        pattern: Take files that match this instead, whatever the suffix: a glob for the name ("cam1_*.mov"), or, with a
             slash in it, for the path below the folder ("day1/*/front.*").
     """
     found = Found()
@@ -49,7 +49,7 @@ def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found
             found.clips.append(absolute)
         elif path.resolve().is_relative_to(out.resolve()):
             found.problems.append(
-                f"{path} is where results go, nothing in it was taken; choose another folder for --out"
+                f"{path} is where results go, nothing in it was used; choose another folder for --out"
             )
         else:
             clips = [
@@ -65,10 +65,10 @@ def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found
 def _files(root: Path, out: Path, problems: list[str]) -> Iterator[Path]:
     """Yield all files below ``root`` in order of paths, without hidden ones and those in ``out``."""
 
-    def complain(error: OSError) -> None:
-        problems.append(f"cannot search {error.filename} ({error.strerror}); what lies in it was left out")
+    def add_problem(error: OSError) -> None:
+        problems.append(f"cannot search {error.filename} ({error.strerror}); its files were left out")
 
-    for folder, folders, files in os.walk(root, onerror=complain):
+    for folder, folders, files in os.walk(root, onerror=add_problem):
         here = Path(folder)
         folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != out)
         yield from (here / name for name in sorted(files) if not name.startswith(".") and (here / name).is_file())

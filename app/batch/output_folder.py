@@ -1,8 +1,8 @@
-"""The folder of results: one batch at a time, names that stay, clips' folders that appear only when they are whole.
+"""The folder of results: one batch at a time writes to it, and a clip's folder appears only when it is complete.
 
-``OUT/<name>/`` holds the results of one clip, ``clip.json`` among them: what they were made from. ``OUT/.posemamba/``
-holds ``lock``, ``names.json`` (which clip owns which name), ``parts/`` (folders being filled) and ``old/`` (results
-being replaced). Whoever is killed leaves at most something in the last two; the next batch tidies up.
+``OUT/<name>/`` contains the results of one clip and ``clip.json``, the record of what they were made from.
+``OUT/.posemamba/`` contains ``lock``, ``names.json`` (the folder of every clip), ``parts/`` (folders being filled) and
+``old/`` (results being replaced). A killed batch leaves files in the last two at most; the next batch removes them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import shutil
-import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -23,19 +22,18 @@ from app.batch import file_lock
 from checkpoints.files import atomic_write, sync
 
 MARKER = "clip.json"  # the record of a clip's results, written last
-OURS = ".posemamba"
+STATE_FOLDER = ".posemamba"
 RESERVED = ("batch.jsonl", "summary.csv")
-LONGEST_NAME = 200  # bytes; file systems allow 255, and a number may come behind
-PROBE_BYTES = 1 << 20  # no clip is begun where not even this can be written
+PROBE_BYTES = 1 << 20  # no clip is started where not even this can be written
 
 
 @dataclass(frozen=True)
 class FolderLock:
-    """An output folder in the hands of one batch.
+    """The lock of one batch on its output folder.
 
     Attributes:
-        token: By which its workers know the folder.
-        interrupted: Names of clips that a killed batch was at.
+        token: By which its workers recognize the folder.
+        interrupted: Names of clips that a killed batch was analyzing.
     """
 
     token: str
@@ -51,35 +49,36 @@ class OutFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self._ours = self.path / OURS
+        self._state = self.path / STATE_FOLDER
 
     @contextmanager
     def locked(self) -> Iterator[FolderLock]:
-        """Hold the folder for one batch, tidied before and after.
+        """Lock the folder for one batch, and remove what killed ones left.
 
         Raises:
-            RuntimeError: Another batch holds it, or nothing can be written there.
+            RuntimeError: Another batch writes to it, or nothing can be written there.
         """
         with ExitStack() as stack:
             try:
-                self._ours.mkdir(parents=True, exist_ok=True)
-                token = stack.enter_context(file_lock.held(self._ours / "lock"))
-                _probe(self._ours)
+                self._state.mkdir(parents=True, exist_ok=True)
+                token = stack.enter_context(file_lock.locked(self._state / "lock"))
+                _check_writable(self._state)
             except BlockingIOError as error:
                 raise RuntimeError(
                     f"another batch is writing to {self.path} ({error}); wait for it to end, or choose another folder"
                 ) from error
             except OSError as error:
                 raise RuntimeError(
-                    f"nothing can be written to {self.path} ({error.strerror}); make room or choose another folder"
+                    f"nothing can be written to {self.path} ({error.strerror}); free some space or choose another "
+                    "folder"
                 ) from error
-            interrupted = {path.name for box in _found(self._ours / "parts") for path in _found(box)}
-            self._tidy()
-            stack.callback(self._tidy)
+            interrupted = {path.name for box in _list_folder(self._state / "parts") for path in _list_folder(box)}
+            self._clean_up()
+            stack.callback(self._clean_up)
             yield FolderLock(token, interrupted)
 
     def record(self, name: str) -> dict[str, Any] | None:
-        """Return the record of a clip's results, None unless they are there whole."""
+        """Return the record of a clip's results, None unless they are complete."""
         record = _read_json(self.path / name / MARKER)
         files = record.get("files")
         if not isinstance(files, dict):
@@ -88,56 +87,44 @@ class OutFolder:
         return record if sizes == files else None
 
     def names(self) -> dict[str, str]:
-        """Return the name of every clip seen so far, by its path."""
-        names: dict[str, str] = _read_json(self._ours / "names.json")
+        """Return the name of the folder of every clip seen so far, by the clip's path."""
+        names: dict[str, str] = _read_json(self._state / "names.json")
         owned = set(names.values())
         for marker in sorted(self.path.glob(f"*/{MARKER}")):  # should names.json be lost
             if marker.parent.name not in owned and (clip := _read_json(marker).get("clip")):
                 names.setdefault(clip, marker.parent.name)
         return names
 
-    def new_name(self, clip: Path, names: dict[str, str]) -> str:
-        """Return a name for a clip that has none: its stem, with -2, -3, ... where that is taken; never a way out."""
-        stem = "".join(c if c.isprintable() else "_" for c in clip.stem)
-        stem = stem.encode()[:LONGEST_NAME].decode(errors="ignore")
-        stem = "clip" if not stem.strip(". ") else f"_{stem}" if stem.startswith(".") else stem
-        taken = {_folded(name) for name in (*names.values(), *RESERVED)}
-        name, number = stem, 1
-        while _folded(name) in taken or _is_of_others(self.path / name):
-            number += 1
-            name = f"{stem}-{number}"
-        return name
-
     def save_names(self, names: dict[str, str]) -> None:
-        """Remember the name of every clip."""
-        with atomic_write(self._ours / "names.json", is_durable=True) as part:
+        """Store the name of every clip's folder."""
+        with atomic_write(self._state / "names.json", is_durable=True) as part:
             part.write_bytes(json.dumps(names, indent=0).encode())
 
-    def _tidy(self) -> None:
-        """Delete what killed processes left; results that were about to be replaced get their name back."""
-        shutil.rmtree(self._ours / "parts", ignore_errors=True)
+    def _clean_up(self) -> None:
+        """Delete what killed processes left; results that were being replaced get their name back."""
+        shutil.rmtree(self._state / "parts", ignore_errors=True)
         for pattern in ("probe-*", ".names.json.*.part", *(f"../.{name}.*.part" for name in RESERVED)):
-            for part in self._ours.glob(pattern):
+            for part in self._state.glob(pattern):
                 part.unlink(missing_ok=True)
-        for box in _found(self._ours / "old"):
-            for old in _found(box):
-                with suppress(OSError):  # new ones are there
+        for box in _list_folder(self._state / "old"):
+            for old in _list_folder(box):
+                with suppress(OSError):  # the new ones have it
                     old.rename(self.path / old.name)
                 _discard(old, self.path / old.name)
             shutil.rmtree(box, ignore_errors=True)
 
 
 @contextmanager
-def part_of(out: Path, name: str) -> Iterator[Path]:
-    """Yield a new folder called ``name``, hidden in ``out``, to be filled and published; it is deleted otherwise.
+def temporary_folder(out: Path, name: str) -> Iterator[Path]:
+    """Yield a new folder called ``name``, hidden in ``out``, to be filled and published; else it is deleted.
 
     Raises:
         OSError: Nothing can be written, for instance because the disk is full.
     """
-    box = out / OURS / "parts" / f"{os.getpid()}-{uuid.uuid4().hex}"
+    box = out / STATE_FOLDER / "parts" / f"{os.getpid()}-{uuid.uuid4().hex}"
     try:
         (box / name).mkdir(parents=True)
-        _probe(box)
+        _check_writable(box)
         yield box / name
     finally:
         shutil.rmtree(box, ignore_errors=True)
@@ -146,8 +133,8 @@ def part_of(out: Path, name: str) -> Iterator[Path]:
 def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
     """Give a filled folder its name in ``out`` and return its record, now with ``files`` (name to bytes).
 
-    Everything is on the disk before the name changes. Earlier results of that name go; what others put beside them
-    stays. Processes that publish the same name at once do no harm: the last one wins.
+    Everything is on the disk before the name changes. Earlier results of that name are deleted; files that others put
+    beside them stay. Where processes publish the same name at once, the last one wins.
 
     Raises:
         OSError: It cannot be written.
@@ -158,10 +145,10 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
         sync(path)
     final, replaced = out / folder.name, []
     while not _rename(folder, final):
-        old = out / OURS / "old" / uuid.uuid4().hex / folder.name
+        old = out / STATE_FOLDER / "old" / uuid.uuid4().hex / folder.name
         old.parent.mkdir(parents=True)
         replaced.append(old)
-        with suppress(FileNotFoundError):  # somebody else moved it away
+        with suppress(FileNotFoundError):  # another process has moved it
             final.rename(old)
     sync(out)
     for old in replaced:
@@ -171,7 +158,7 @@ def publish(folder: Path, record: dict[str, Any], out: Path) -> dict[str, Any]:
 
 
 def _rename(folder: Path, final: Path) -> bool:
-    """Return whether ``folder`` could take its name; False if a folder with something in it has it."""
+    """Return whether ``folder`` could be renamed; False if there is a folder with content of that name."""
     try:
         folder.rename(final)
     except OSError as error:
@@ -182,24 +169,24 @@ def _rename(folder: Path, final: Path) -> bool:
 
 
 def _discard(old: Path, new: Path) -> None:
-    """Delete old results; what others put beside them moves to ``new``."""
-    ours = {MARKER, *_read_json(old / MARKER).get("files", ())}
-    for path in _found(old):
-        if path.name not in ours and not (new / path.name).exists():
-            with suppress(FileNotFoundError):  # another process is at it, too
+    """Delete old results; files that others put beside them move to ``new``."""
+    results = {MARKER, *_read_json(old / MARKER).get("files", ())}
+    for path in _list_folder(old):
+        if path.name not in results and not (new / path.name).exists():
+            with suppress(FileNotFoundError):  # another process has moved it
                 path.rename(new / path.name)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _found(folder: Path) -> list[Path]:
-    """Return what is in a folder, nothing if there is none: workers of a batch that died may still delete it."""
+def _list_folder(folder: Path) -> list[Path]:
+    """Return the content of a folder, nothing if it does not exist: workers of a killed batch may still delete it."""
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def _probe(folder: Path) -> None:
+def _check_writable(folder: Path) -> None:
     """Raise OSError if nothing can be written."""
     probe = folder / f"probe-{uuid.uuid4().hex}"
     try:
@@ -215,15 +202,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _is_of_others(path: Path) -> bool:
-    """Return whether something is there that is no folder of results, nor an empty one."""
-    if path.is_dir() and not path.is_symlink():
-        return not (path / MARKER).exists() and any(path.iterdir())
-    return os.path.lexists(path)
-
-
-def _folded(name: str) -> str:
-    """Return what is the same for names that some file systems take for one (case, composed accents)."""
-    return unicodedata.normalize("NFC", name).casefold()

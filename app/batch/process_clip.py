@@ -1,4 +1,4 @@
-"""The unit of work of a batch: one clip from its file to its folder of results, the same in whatever process."""
+"""One clip of a batch, from its file to its folder of results; the same in this process and in workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.batch import file_lock
-from app.batch.output_folder import OURS, part_of, publish
+from app.batch.output_folder import STATE_FOLDER, publish, temporary_folder
 from app.options import Options
 
 if TYPE_CHECKING:
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from app.results import PoseResult
 
 log = logging.getLogger(__name__)
-USER_ERRORS = (ValueError, OSError, RuntimeError)  # what our own code raises with a sentence for the user
-# Options that do not change the numbers (but for rounding), and those that are known by the hashes of weights; of
-# quality, these and whether inputs are mirrored are all there is.
+USER_ERRORS = (ValueError, OSError, RuntimeError)  # our own code raises them with a sentence for the user
+# Options that do not change the numbers (but for rounding), and those that the hashes of weights stand for; quality
+# only chooses weights and whether inputs are mirrored.
 IMMATERIAL = ("device", "backend", "quality", "detector", "detector_weights", "lifter")
 
 
 @dataclass(frozen=True)
 class ClipTask:
-    """What a worker needs to know.
+    """What a worker needs to analyze a clip.
 
     Attributes:
         clip: Absolute path of the video.
         name: Folder of the results, in ``out``.
         out: Absolute path of the folder of all results.
-        token: What ``out``'s lock file says, for those who see it.
+        token: In the lock file of ``out``, for workers that see it.
         options: Settings.
-        models: What ``models_of(options)`` must be there, too.
+        models: What ``models_of(options)`` must return on the worker.
     """
 
     clip: Path
@@ -53,11 +53,11 @@ class ClipTask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """The result of a task.
 
     Attributes:
-        record: Ready for JSON: ``status`` is "done" or "failed", then ``error`` says why.
-        fault: Traceback if the failure was none that was foreseen.
+        record: Ready for JSON: ``status`` is "done" or "failed", with the reason in ``error``.
+        fault: Traceback of a failure that is our own.
         files: Results by file name where the worker did not see ``ClipTask.out``.
     """
 
@@ -67,12 +67,12 @@ class Outcome:
 
 
 def models_of(options: Options) -> dict[str, Any]:
-    """Return the networks that ``options`` mean in this process, loaded, with the hashes of their weights.
+    """Load the networks that ``options`` choose in this process; return their names and the hashes of their weights.
 
     Raises:
         FileNotFoundError: Weights are missing.
-        ValueError: A name or file means none.
-        RuntimeError: A package, device or backend that was asked for is not there.
+        ValueError: There is no such network.
+        RuntimeError: A package, device or backend is missing.
     """
     from app.pipeline import cached_models
 
@@ -87,88 +87,88 @@ def models_of(options: Options) -> dict[str, Any]:
 
 
 def cache_key(video_sha256: str, options: Options, models: dict[str, Any]) -> str:
-    """Return what is the same for results that need not be made again: a hash of video, options and weights."""
+    """Return a hash of video, options and weights: results with the same key need not be made again."""
     settings = {name: value for name, value in asdict(options).items() if name not in IMMATERIAL}
     settings["use_flip"] = options.use_flip
     content = {"video": video_sha256, "options": settings, "models": models}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def analyze(job: ClipTask, progress: Progress | None = None) -> Outcome:
-    """Return what became of a clip: its results are in their folder, whole, or nothing of them is anywhere."""
+def analyze(task: ClipTask, progress: Progress | None = None) -> Outcome:
+    """Analyze a clip: its results are in their folder, complete, or nothing of them is anywhere."""
     began = time.perf_counter()
     fault = ""
     try:
-        return _results(job, progress, began)
+        return _results(task, progress, began)
     except (*USER_ERRORS, MemoryError) as error:
         log.debug("clip failed", exc_info=True)
-        said = _said(job, error)
-    except Exception as error:  # noqa: BLE001 - a fault of ours in one clip must not cost the clips behind it
-        said, fault = f"{job.clip}: {type(error).__name__}: {error}", traceback.format_exc()
-    return Outcome(_record(job, status="failed", error=said, seconds=_since(began)), fault)
+        text = _error_sentence(task, error)
+    except Exception as error:  # noqa: BLE001 - a fault of ours in one clip must not stop the others
+        text, fault = f"{task.clip}: {type(error).__name__}: {error}", traceback.format_exc()
+    return Outcome(_record(task, status="failed", error=text, seconds=_since(began)), fault)
 
 
-def failure(job: ClipTask, error: str) -> Outcome:
-    """Return that a job failed where it could not say so itself."""
-    return Outcome(_record(job, status="failed", error=error))
+def failed(task: ClipTask, error: str) -> Outcome:
+    """Return the outcome of a task whose worker cannot report it."""
+    return Outcome(_record(task, status="failed", error=error))
 
 
-def receive(outcome: Outcome, job: ClipTask) -> Outcome:
-    """Return the outcome after results that a worker sent have been put into their folder."""
+def receive(outcome: Outcome, task: ClipTask) -> Outcome:
+    """Return an outcome after the files that the worker sent, if any, were written to their folder."""
     if not outcome.files:
         return outcome
     try:
-        with part_of(job.out, job.name) as folder:
+        with temporary_folder(task.out, task.name) as folder:
             for name, content in outcome.files.items():
                 (folder / Path(name).name).write_bytes(content)
-            return Outcome(publish(folder, outcome.record, job.out))
+            return Outcome(publish(folder, outcome.record, task.out))
     except OSError as error:
-        return failure(job, _said(job, error))
+        return failed(task, _error_sentence(task, error))
 
 
-def _results(job: ClipTask, progress: Progress | None, began: float) -> Outcome:
+def _results(task: ClipTask, progress: Progress | None, began: float) -> Outcome:
     from app.export import export
     from app.pipeline import estimate
     from app.progress import silent
 
-    if (models := models_of(job.options)) != job.models:
+    if (models := models_of(task.options)) != task.models:
         raise RuntimeError(
-            f"{job.clip} was given to {_worker()}, which has other models ({models}) than the batch began with "
-            f"({job.models}); give all workers the same packages and weights"
+            f"{task.clip} was given to {_worker()}, which has other models ({models}) than the batch began with "
+            f"({task.models}); give all workers the same packages and weights"
         )
-    is_shared = _sees_out(job)
-    with part_of(job.out, job.name) if is_shared else tempfile.TemporaryDirectory() as place:
+    is_shared = _sees_output(task)
+    with temporary_folder(task.out, task.name) if is_shared else tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        before = _state(job.clip)
-        result = estimate(job.clip, job.options, progress or silent)
+        before = _size_and_time(task.clip)
+        result = estimate(task.clip, task.options, progress or silent)
         export(result, folder, progress=progress or silent)
-        if _state(job.clip) != before:
-            raise ValueError(f"{job.clip} changed while it was analyzed; run the command again when it is complete")
+        if _size_and_time(task.clip) != before:
+            raise ValueError(f"{task.clip} changed while it was analyzed; run the command again when it is complete")
         record = _record(
-            job,
+            task,
             status="done",
             error=None,
-            **_facts(result),
+            **_summarize(result),
             seconds=_since(began),
-            video_bytes=job.clip.stat().st_size,
+            video_bytes=task.clip.stat().st_size,
             video_sha256=result.video_sha256,
             models=models,
-            key=cache_key(result.video_sha256, job.options, models),
+            key=cache_key(result.video_sha256, task.options, models),
         )
         if not is_shared:
             return Outcome(record, files={path.name: path.read_bytes() for path in folder.iterdir()})
-        if not _sees_out(job):
-            raise RuntimeError(f"{job.clip}: its batch has ended meanwhile; nothing was written")
-        return Outcome(publish(folder, record, job.out))
+        if not _sees_output(task):
+            raise RuntimeError(f"{task.clip}: its batch has ended; nothing was written")
+        return Outcome(publish(folder, record, task.out))
 
 
-def _record(job: ClipTask, **content: Any) -> dict[str, Any]:
+def _record(task: ClipTask, **content: Any) -> dict[str, Any]:
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return {"clip": str(job.clip), "folder": job.name, **content, "worker": _worker(), "finished": now}
+    return {"clip": str(task.clip), "folder": task.name, **content, "worker": _worker(), "finished": now}
 
 
-def _facts(result: PoseResult) -> dict[str, Any]:
-    """Return what a result says of itself, in short."""
+def _summarize(result: PoseResult) -> dict[str, Any]:
+    """Return a short summary of a result."""
     video = result.video
     return {
         "people": len(result.tracks),
@@ -181,18 +181,18 @@ def _facts(result: PoseResult) -> dict[str, Any]:
     }
 
 
-def _said(job: ClipTask, error: Exception) -> str:
-    """Return a sentence for the user; what the operating system says is a word or two."""
+def _error_sentence(task: ClipTask, error: Exception) -> str:
+    """Return a sentence for the user; messages of the operating system are only a word or two."""
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{job.clip} was not finished: {error.strerror}; its results go to {job.out}"
-    # torch's words, before a page of figures
+        return f"{task.clip} was not finished: {error.strerror}; its results go to {task.out}"
+    # torch's messages begin so
     if isinstance(error, MemoryError) or str(error).startswith("CUDA out of") or "DefaultCPUAllocator" in str(error):
-        return f"{job.clip} was not finished: memory ran out; try a shorter clip, a smaller picture or fewer people"
+        return f"{task.clip} was not finished: memory ran out; try a shorter clip, a smaller picture or fewer people"
     return str(error)
 
 
-def _state(clip: Path) -> tuple[int, int] | None:
-    """Return what changes with a file's content, None if there is no such file."""
+def _size_and_time(clip: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file, None if there is no such file."""
     try:
         status = clip.stat()
     except OSError:
@@ -200,9 +200,9 @@ def _state(clip: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _sees_out(job: ClipTask) -> bool:
-    """Return whether this process sees the batch's output folder, and the batch still holds it."""
-    return file_lock.token_in(job.out / OURS / "lock") == job.token
+def _sees_output(task: ClipTask) -> bool:
+    """Return whether this process sees the output folder, still locked by the batch of the task."""
+    return file_lock.read_token(task.out / STATE_FOLDER / "lock") == task.token
 
 
 def _worker() -> str:

@@ -1,4 +1,4 @@
-"""What a batch shows: a paragraph per clip that has ended; on a terminal bars with the time left, else plain lines."""
+"""What a batch prints: a paragraph per clip; on a terminal bars with the time left, else plain lines."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 class Display:
-    """Counts clips as they end and says what became of them.
+    """Prints progress, and the result of every clip.
 
-    The time left is judged by bytes: a file twice as large is expected to take twice as long.
+    The time left is estimated from bytes: a file twice as large is expected to take twice as long.
 
     Args:
         clips: Absolute paths of the clips that will be analyzed.
@@ -29,7 +29,7 @@ class Display:
     def __init__(self, clips: list[Path], out: Path) -> None:
         self._bytes = {str(clip): clip.stat().st_size if clip.is_file() else 0 for clip in clips}
         self._out = out
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._ended: list[str] = []
         self._bytes_done = 0  # of clips that worked: broken ones take no time
         self._bars = bars() if sys.stderr.isatty() else None
@@ -46,24 +46,24 @@ class Display:
         if self._bars:
             self._bars.stop()
 
-    def began(self, clip: Path) -> None:
-        """Say which clip it is that the next stages belong to."""
+    def start_clip(self, clip: Path) -> None:
+        """Print the name of the clip that is analyzed next."""
         if not self._bars:
-            print_status(f"{shown(clip)} ({len(self._ended) + 1} of {len(self._bytes)})")
+            print_status(f"{display_path(clip)} ({len(self._ended) + 1} of {len(self._bytes)})")
 
-    def stage(self, items: Iterable[Any], stage: str, total: int | None) -> Iterable[Any]:
-        """Return the items of a stage of the clip that is being analyzed, watched."""
+    def show_stage(self, items: Iterable[Any], stage: str, total: int | None) -> Iterable[Any]:
+        """Return the items of a stage of the present clip behind a progress bar."""
         if self._bars:
             return watched(items, self._bars, stage, total)
         print_status(f"{stage} ...")
         return items
 
-    def ended(self, record: dict[str, Any], fault: str) -> None:
-        """Say what became of a clip."""
+    def finish_clip(self, record: dict[str, Any], fault: str) -> None:
+        """Print the result of a clip."""
         self._ended.append(record["clip"])
         if record["status"] == "done":
             self._bytes_done += self._bytes[record["clip"]]
-            self._tell(record)
+            self._print_result(record)
         else:
             print_error(one_line(record["error"]))
             if fault:
@@ -73,24 +73,23 @@ class Display:
         elif len(self._bytes) > len(self._ended):
             print_status(f"{len(self._ended)} of {len(self._bytes)} clips{self._time_left()}")
 
-    def _tell(self, record: dict[str, Any]) -> None:
+    def _print_result(self, record: dict[str, Any]) -> None:
         folder = self._out / record["folder"]
         duration, stages = record["duration_s"], record["stage_seconds"]
-        together = sum(stages.values())
-        print_result(f"{shown(Path(record['clip']))}: {shown(folder)}")
+        total = sum(stages.values())
+        print_result(f"{display_path(Path(record['clip']))}: {display_path(folder)}")
         for warning in record["warnings"]:
             print_result(f"  warning: {one_line(warning)}")
-        print_result(
-            f"  {record['frames']} frames, {duration:.1f} s at {record['fps']:.2f} fps; {_people(record['people'])}"
-        )
+        people = {0: "nobody found", 1: "1 person"}.get(record["people"], f"{record['people']} people")
+        print_result(f"  {record['frames']} frames, {duration:.1f} s at {record['fps']:.2f} fps; {people}")
         rates = {name: f" ({record['frames'] / s:.0f} frames/s)" if s > 0.05 else "" for name, s in stages.items()}
-        said = ", ".join(f"{name} {s:.2f} s{rates[name]}" for name, s in stages.items())
-        print_result(f"  {said}; together {together:.2f} s, {duration / together:.2f} x real time")
+        times = ", ".join(f"{name} {s:.2f} s{rates[name]}" for name, s in stages.items())
+        print_result(f"  {times}; together {total:.2f} s, {duration / total:.2f} x real time")
         for line in summary_lines([PersonQuality(**quality) for quality in record["quality"]]):
             print_result(f"  {line}")
         if len(self._bytes) == 1:
             for file in record["files"]:
-                print_result(f"  {shown(folder / file)}")
+                print_result(f"  {display_path(folder / file)}")
 
     def _bytes_ended(self) -> int:
         return sum(self._bytes[clip] for clip in self._ended)
@@ -98,15 +97,11 @@ class Display:
     def _time_left(self) -> str:
         if not self._bytes_done:
             return ""
-        rate = self._bytes_done / (time.monotonic() - self._began)
+        rate = self._bytes_done / (time.monotonic() - self._started_at)
         hours, minutes = divmod(round((sum(self._bytes.values()) - self._bytes_ended()) / rate / 60), 60)
         return f", about {hours} h {minutes} min left" if hours else f", about {minutes} min left"
 
 
-def shown(path: Path) -> str:
-    """Return a path as people read it: from the current folder if it lies in there, in one line."""
+def display_path(path: Path) -> str:
+    """Return a path in one line, relative to the current folder if it lies in it."""
     return one_line(os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path))
-
-
-def _people(count: int) -> str:
-    return {0: "nobody found", 1: "1 person"}.get(count, f"{count} people")

@@ -1,7 +1,7 @@
-"""``batch.jsonl``, a line per clip, and ``summary.csv``, the same as a table; valid whenever a batch is killed.
+"""``batch.jsonl``, a line per clip, and ``summary.csv``, the same as a table; valid even after a batch was killed.
 
-A line is appended in one write when a clip has ended; what a kill leaves of a line is removed by the next batch. The
-table is written anew each time and replaces the older one when it is whole.
+A line is appended in one write when a clip has ended; a broken one is removed by the next batch. The table is written
+again after each clip and replaces the older one when it is complete.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 class Records:
-    """The records of an output folder, one per name; those that are on file to begin with.
+    """The records of an output folder, one per name; at first those of earlier batches.
 
     Attributes:
         path: batch.jsonl.
@@ -31,10 +31,10 @@ class Records:
     def __init__(self, out: Path) -> None:
         self.path = out / "batch.jsonl"
         self._table = out / "summary.csv"
-        self._records = {record["folder"]: record for record in _lines(self.path)}
+        self._records = {record["folder"]: record for record in _read_records(self.path)}
 
-    def begin(self, done: Iterable[dict[str, Any]], to_do: set[str]) -> None:
-        """Write the records of clips that are done, and forget those of clips that will be done again.
+    def start(self, done: Iterable[dict[str, Any]], to_do: set[str]) -> None:
+        """Write the records of clips that are done, without those of clips that will be analyzed again.
 
         Raises:
             OSError: It cannot be written.
@@ -42,7 +42,7 @@ class Records:
         kept = [record for name, record in self._records.items() if name not in to_do and self._is_current(record)]
         self._records = {record["folder"]: record for record in (*kept, *done)}
         with atomic_write(self.path, is_durable=True) as part:
-            part.write_bytes(b"".join(_line(record) for record in self._records.values()))
+            part.write_bytes(b"".join(_to_line(record) for record in self._records.values()))
         self._write_table()
 
     def add(self, record: dict[str, Any]) -> None:
@@ -54,10 +54,10 @@ class Records:
         self._records[record["folder"]] = record
         with self.path.open("ab", buffering=0) as file:
             end = file.tell()
-            line = _line(record)
+            line = _to_line(record)
             try:
                 if file.write(line) != len(line):
-                    raise OSError(f"{self.path} was not written whole: the disk is full; make room there")
+                    raise OSError(f"{self.path} could not be written: the disk is full; free some space")
             except OSError:
                 file.truncate(end)
                 raise
@@ -75,23 +75,23 @@ class Records:
         for record in self._records.values():
             people = record.get("quality", [])
             warnings = dict.fromkeys(w for report in (record, *people) for w in report.get("warnings", ()))
-            row = {**_best_seen(people), **record, "warnings": "; ".join(warnings)}
+            row = {**_most_visible(people), **record, "warnings": "; ".join(warnings)}
             table.writerow([row.get(column) for column in COLUMNS])
         with atomic_write(self._table, is_durable=True) as part:
             part.write_bytes(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _best_seen(people: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the report on the person who is in most of the frames, for a row has room for one."""
+def _most_visible(people: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the quality of the person who is in most of the frames: a row has one person."""
     return max(people, key=lambda person: person["coverage"], default={})
 
 
-def _line(record: dict[str, Any]) -> bytes:
+def _to_line(record: dict[str, Any]) -> bytes:
     return json.dumps(record).encode() + b"\n"
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the records in a file that are whole, none if there is no file."""
+def _read_records(path: Path) -> list[dict[str, Any]]:
+    """Return the complete records in a file, none if there is no file."""
     records = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:

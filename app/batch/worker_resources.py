@@ -1,4 +1,4 @@
-"""The share of a machine that each of several worker processes gets: cores, and one of several GPUs."""
+"""The cores and the GPU that each of several worker processes on one machine may use."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
-def share_of(number: int, count: int, device: str, num_gpus: int, num_cores: int) -> dict[str, str]:
-    """Return what environment variables worker ``number`` of ``count`` on one machine gets.
+def worker_environment(number: int, count: int, device: str, num_gpus: int, num_cores: int) -> dict[str, str]:
+    """Return the environment variables of worker ``number`` of ``count`` on one machine.
 
     Args:
         number: From 0.

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from app.bench.measure import machine, wall_clock
-from app.web.worker_process import ROOT
+from app.web.server_process import running_server
 
 POLL_S = 0.05
-START_S = 300  # given up after
 
 
 def time_web(clip: Path, people: int, uploads: Path | None) -> Table:
@@ -43,7 +35,7 @@ def time_web(clip: Path, people: int, uploads: Path | None) -> Table:
     table.add_column("measured", justify="right")
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        with _serving(Path(folder)) as (address, pid):
+        with running_server(Path(folder)) as (address, pid, _):
             table.add_row("command to first whole page", f"{time.perf_counter() - began:.1f} s")
             table.add_row("first job, upload to files", f"{wall_clock(lambda: _estimate(address, clip)):.1f} s")
             waits, seconds = _while_running(address, clip)
@@ -65,37 +57,6 @@ def time_web(clip: Path, people: int, uploads: Path | None) -> Table:
                     f"{len(files)} files of {uploads.name}, slowest answer", f"{max(answers):.1f} s, {slowest}"
                 )
     return table
-
-
-@contextmanager
-def _serving(folder: Path) -> Iterator[tuple[str, int]]:
-    """Run the web app; yield address and process id once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "app.py", "--port", str(port)], cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + START_S
-        while not _answers(address):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the web app does not start; run posemamba ui to see why")
-            time.sleep(POLL_S)
-        yield address, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        _load(address)
-    except OSError:
-        return False
-    return True
 
 
 def _load(address: str) -> None:

@@ -39,7 +39,7 @@ def run(
     if scheduler and jobs > 1:
         raise typer.BadParameter("--jobs starts processes here and --scheduler uses others; give one of them")
     from app.batch.find_videos import discover
-    from app.batch.run_batch import BatchRequest, run_batch, say_plan, why_not_dask
+    from app.batch.run_batch import BatchRequest, print_plan, run_batch, why_not_dask
 
     if (scheduler or jobs > 1) and (reason := why_not_dask()):
         raise typer.BadParameter(reason)
@@ -53,5 +53,5 @@ def run(
 
             print_status(describe_models(options))
         request = BatchRequest(found.clips, out, jobs, scheduler)
-        failed += say_plan(request, options) if dry_run else run_batch(request, options)
+        failed += print_plan(request, options) if dry_run else run_batch(request, options)
     raise typer.Exit(1 if failed else 0)

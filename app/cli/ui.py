@@ -47,6 +47,6 @@ def require_gradio() -> None:
 def ui(options: UiOptions) -> None:
     """Open the web app: upload a video, watch it become 3D, take the numbers home (extra ui)."""
     require_gradio()
-    from app.web.page import launch
+    from app.web.server_process import serve
 
-    launch(options.server(), options.host, options.port, options.auth, options.browser)
+    serve(options.server(), options.host, options.port, options.auth, options.browser)

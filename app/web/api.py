@@ -1,4 +1,4 @@
-"""What programs call: ``/estimate`` (video and settings to summary and files) and ``/models``; see README."""
+"""The API for programs: ``/estimate`` (video and settings to summary and files) and ``/models``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from checkpoints import downloads
 from detectors import DETECTORS, meanings
 from lifter import LIFTERS, usable_lifters
 
-DOWNLOADS = ("json", "npz", "csv", "bvh", "glb", "trc", "html", "mp4", "zip")  # suffixes in this order, others behind
-USER_ERRORS = (ValueError, RuntimeError, KeyError)  # what the service says with a sentence
+DOWNLOADS = ("json", "npz", "csv", "bvh", "glb", "trc", "html", "mp4", "zip")  # suffixes in this order, then others
+USER_ERRORS = (ValueError, RuntimeError, KeyError)  # the service raises them with a sentence for the user
 ABOUT = """Analyse a video. Returns (summary, files).
 
 summary is the clip's line of batch.jsonl: status (str), frames (int), fps (float), people (int), seconds (float),
@@ -31,12 +31,12 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any], options: 
             raise gr.Error("there is no video; pass path=handle_file('clip.mp4')", print_exception=False)
         try:
             job_id = service.submit(path, options_of(dict(zip(settings, chosen, strict=True)), options))
-            *_, last = service.watch(job_id)
+            *_, last = service.queue.watch(job_id)
             if last.state != DONE:
                 raise gr.Error(last.error or "the job was cancelled", print_exception=False)
-            return last.record or {}, in_order(service.files(job_id))
+            return last.record or {}, ordered_files(service.queue.files(job_id))
         except USER_ERRORS as error:
-            raise gr.Error(said(error), print_exception=False) from error
+            raise gr.Error(error_text(error), print_exception=False) from error
 
     # Gradio names the arguments of the API after the parameters.
     estimate.__signature__ = Signature(  # type: ignore[attr-defined]
@@ -60,17 +60,17 @@ def add_endpoints(gr: Any, service: Service, settings: dict[str, Any], options: 
     gr.api(models, api_name="models", api_description="What can be chosen, and what it lacks.", queue=False)
 
 
-def in_order(files: dict[str, Path]) -> list[str]:
+def ordered_files(files: dict[str, Path]) -> list[str]:
     """Return the paths of a job's results, the numbers first."""
 
-    def place(name: str) -> tuple[int, str]:
+    def order(name: str) -> tuple[int, str]:
         suffix = name.rpartition(".")[2]
         is_extra = suffix not in DOWNLOADS or name == "pose.coco.json"
         return len(DOWNLOADS) if is_extra else DOWNLOADS.index(suffix), name
 
-    return [str(files[name]) for name in sorted(files, key=place)]
+    return [str(files[name]) for name in sorted(files, key=order)]
 
 
-def said(error: Exception) -> str:
-    """Return the sentence of a refusal."""
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+def error_text(error: Exception) -> str:
+    """Return the sentence of an error; ``str`` would put a KeyError's in quotes."""
+    return str(error.args[0] if error.args else error)

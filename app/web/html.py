@@ -1,4 +1,4 @@
-"""Pieces of HTML that the web app shows of a job: progress, messages, report. Every text from outside is escaped."""
+"""HTML that the page shows of a job: progress, messages, report. All text is escaped."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from app.quality.person_quality import PersonQuality, warning_lines
-from app.web.job import CANCELLED, QUEUED, RUNNING, Status
+from app.web.job import CANCELLED, FRAME_STAGES, QUEUED, RUNNING, Status
 
 STAGES = {
     "models": "Getting the models ready",
@@ -18,7 +18,7 @@ STAGES = {
 
 
 def notice(text: str) -> str:
-    """Return a message that something went wrong; screen readers say it at once."""
+    """Return an error message; screen readers read it at once."""
     return f'<div class="pm-notice" role="alert">{escape(sentence(text))}</div>'
 
 
@@ -34,16 +34,15 @@ def sentence(text: str) -> str:
 
 
 def progress(status: Status) -> str:
-    """Return where a job stands."""
+    """Return the progress of a job."""
     if status.state == QUEUED:
         ahead = status.position - 1
         return _bar("Waiting in the queue", "next" if ahead == 0 else f"{ahead} before you", None)
     if status.state == RUNNING:
         parts = []
-        if status.total and status.stage in ("2D", "overlay"):
+        if status.total and status.stage in FRAME_STAGES:
             parts.append(f"frame {status.done} of {status.total}")
-        if status.rate and status.stage in ("2D", "overlay"):
-            parts.append(f"{status.rate:.1f} frames per second")
+            parts += [f"{status.rate:.1f} frames per second"] if status.rate else []
         if status.seconds_left is not None:
             parts.append(f"{duration(status.seconds_left)} left")
         share = status.done / status.total if status.total else None
@@ -62,14 +61,14 @@ def _bar(title: str, details: str, share: float | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them."""
+    """Return a time in seconds or minutes."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min"
 
 
 def report(document: dict[str, Any], record: dict[str, Any]) -> str:
-    """Return people with their times, numbers, and warnings in plain words.
+    """Return a table of people, and warnings in plain words.
 
     Args:
         document: ``pose.json``.
@@ -88,12 +87,12 @@ def report(document: dict[str, Any], record: dict[str, Any]) -> str:
                    zip(document["people"], people, strict=True))  # fmt: skip
     seconds = f"{record['seconds']:.1f} s" if "seconds" in record else ""
     models = document["models"]
-    said = f"{video['num_frames']} frames in {seconds}; lifter {models['lifter']}; {models['summary']}"
+    facts = f"{video['num_frames']} frames in {seconds}; lifter {models['lifter']}; {models['summary']}"
     items = "".join(f"<li>{escape(sentence(text))}</li>" for text in warnings)
     return (
         f'<div class="pm-report"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         + (f"<p>Before you trust the numbers:</p><ul>{items}</ul>" if items else "<p>Nothing to warn of.</p>")
-        + f'<p class="pm-hint">{escape(said)}</p></div>'
+        + f'<p class="pm-hint">{escape(facts)}</p></div>'
     )
 
 

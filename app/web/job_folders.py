@@ -1,4 +1,4 @@
-"""Folders of jobs: one below another nobody else can look into, deleted with the job, or by the next server."""
+"""Folders of jobs: inside a folder that only the server's user can read, deleted with the job or by the next server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from app.batch import file_lock
-from app.batch.output_folder import OutFolder
+from app.batch.folder_names import safe_stem
 
 PREFIX = "posemamba-ui-"
 LOCK = "lock"
 COPY_BYTES = 1 << 20
-LONGEST_SUFFIX = 10
+MAX_SUFFIX_LENGTH = 10
+# A pipe would wait for a writer, a link would lead elsewhere.
+OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class JobFolders:
@@ -32,13 +34,13 @@ class JobFolders:
     def __init__(self, root: Path | None = None) -> None:
         root = Path(tempfile.gettempdir()) if root is None else root.absolute()
         root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
+        _delete_abandoned(root)
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))  # mode 0700
         self._stack = ExitStack()
-        self._stack.enter_context(file_lock.held(self.path / LOCK))
+        self._stack.enter_context(file_lock.locked(self.path / LOCK))
 
-    def open(self) -> Path:
-        """Return a new folder with a name that nobody guesses, for the server's user alone."""
+    def new_folder(self) -> Path:
+        """Return a new folder with a name that is hard to guess, for the server's user alone."""
         folder = self.path / secrets.token_urlsafe(24)
         folder.mkdir(mode=0o700)
         return folder
@@ -49,21 +51,18 @@ class JobFolders:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def take_in(upload: Path, name: str, folder: Path, max_bytes: int) -> Path:
-    """Return the copy of an uploaded file in ``folder``, called as the user calls it as far as that is safe.
+def copy_upload(upload: Path, folder: Path, max_bytes: int) -> Path:
+    """Return the copy of an uploaded file in ``folder``, under the same name as far as that is safe.
 
     Raises:
         ValueError: It is no file, cannot be read or is too large.
         OSError: The copy cannot be written.
     """
-    last = name.replace("\\", "/").rpartition("/")[2]
-    suffix = Path(last).suffix
-    suffix = suffix if suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= LONGEST_SUFFIX else ""
-    copy = folder / (OutFolder(folder).new_name(Path(last or "clip"), {}) + suffix)
+    suffix = upload.suffix
+    is_usual = suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= MAX_SUFFIX_LENGTH
+    copy = folder / (safe_stem(upload) + (suffix if is_usual else ""))
     try:
-        # A pipe would wait for a writer, a link would lead elsewhere.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(upload, flags)
+        descriptor = os.open(upload, OPEN_FLAGS)
     except (OSError, ValueError) as error:  # ValueError: a name with a null in it
         raise ValueError(f"{copy.name} cannot be read; expected a video file: upload it again") from error
     status = os.fstat(descriptor)
@@ -81,12 +80,12 @@ def take_in(upload: Path, name: str, folder: Path, max_bytes: int) -> Path:
     return copy
 
 
-def _sweep(root: Path) -> None:
-    """Delete folders of servers that are gone."""
+def _delete_abandoned(root: Path) -> None:
+    """Delete folders of servers that no longer run."""
     for folder in root.glob(f"{PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
                 continue
-            with file_lock.held(folder / LOCK):
+            with file_lock.locked(folder / LOCK):
                 shutil.rmtree(folder, ignore_errors=True)

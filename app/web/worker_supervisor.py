@@ -1,4 +1,4 @@
-"""A seat for one worker process: takes jobs from the queue, has them analyzed, survives whatever the worker does."""
+"""Supervises one worker process: gives it the jobs of the queue, follows its progress, and replaces it if it fails."""
 
 from __future__ import annotations
 
@@ -7,70 +7,79 @@ import queue
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.batch.output_folder import MARKER
+from app.options import ServerOptions
 from app.web.job import CANCELLED, DONE, FAILED, Job
-from app.web.worker_process import Worker, order_of
-
-if TYPE_CHECKING:
-    from app.web.service import Service
+from app.web.job_queue import JobQueue
+from app.web.worker_process import Worker, make_order
 
 log = logging.getLogger(__name__)
 POLL_S = 0.1
 
 
 class WorkerSupervisor(threading.Thread):
-    """Works for ``service`` until there are no more jobs to come.
+    """A thread that has the jobs of a queue analyzed by one worker process until the queue closes.
 
     Args:
-        service: Hands out jobs and is told what becomes of them.
-        environment: What the worker process gets beside the server's environment variables.
+        jobs: The queue.
+        settings: Of the server.
+        environment: Environment variables for the worker, beside the server's own.
+        on_started: Called with the number of GPUs that the worker counted when it started.
     """
 
-    def __init__(self, service: Service, environment: dict[str, str]) -> None:
-        super().__init__(name="seat", daemon=True)
-        self._service = service
+    def __init__(
+        self,
+        jobs: JobQueue,
+        settings: ServerOptions,
+        environment: dict[str, str],
+        on_started: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(name="worker supervisor", daemon=True)
+        self._jobs = jobs
+        self._settings = settings
         self._environment = environment
+        self._on_started = on_started
         self._worker: Worker | None = None
 
     @property
     def pid(self) -> int | None:
-        """Of the worker process, None while there is none."""
+        """Id of the worker process, None while there is none."""
         worker = self._worker
         return worker.pid if worker is not None and worker.is_alive else None
 
     def run(self) -> None:
-        """Work until the service closes; the worker process does not outlive this."""
+        """Work until the queue closes; the worker process ends with this thread."""
         try:
-            self._await_start()  # imports take seconds: not when somebody waits
-            while (job := self._service.next_job()) is not None:
+            self._wait_for_start()  # imports take seconds: they are done before the first job comes
+            while (job := self._jobs.next_job()) is not None:
                 try:
-                    state, error = self._work(job)
-                except Exception as fault:  # a fault of ours in one job must not end the seat
+                    state, error = self._analyze(job)
+                except Exception as fault:  # a fault of ours in one job must not stop the others
                     log.exception("unexpected failure, please report it")
                     self._end_worker()
                     state, error = FAILED, f"{job.name} was not finished ({type(fault).__name__}: {fault})"
                 if state != DONE:
                     shutil.rmtree(job.out, ignore_errors=True)
                 job.clip.unlink(missing_ok=True)
-                self._service.ended(job, state, error)
+                self._jobs.finish(job, state, error)
         finally:
             self._end_worker()
 
-    def _await_start(self) -> None:
-        """Return when the worker is ready, or has ended: then the first job tries again, and says what happens."""
-        worker = self._ready_worker()
-        while not self._service.is_closing:
+    def _wait_for_start(self) -> None:
+        """Return when the worker is ready, or has ended: then the first job starts another and reports its failure."""
+        worker = self._running_worker()
+        while not self._jobs.is_closed:
             with suppress(queue.Empty):
                 message = worker.messages.get(timeout=POLL_S)
-                if message is not None:
-                    self._service.on_gpus(int(message["gpus"]))
+                if message is not None and self._on_started is not None:
+                    self._on_started(int(message["gpus"]))
                 return
 
-    def _ready_worker(self) -> Worker:
+    def _running_worker(self) -> Worker:
         if self._worker is None or not self._worker.is_alive:
             self._end_worker()
             self._worker = Worker(self._environment)
@@ -81,83 +90,69 @@ class WorkerSupervisor(threading.Thread):
         self._worker = None
         return code
 
-    def _work(self, job: Job) -> tuple[str, str]:
-        """Return how a job ended and, if it failed, why."""
-        worker = self._ready_worker()
-        worker.send(order_of(job.id, job.clip, job.out, job.clip.stem, job.options))
-        settings = self._service.settings
-        moved = time.monotonic()
-        asked_to_stop = None
+    def _analyze(self, job: Job) -> tuple[str, str]:
+        """Return the state that a job ended in and, if it failed, why."""
+        worker = self._running_worker()
+        worker.send(make_order(job.id, job.clip, job.out, job.clip.stem, job.options))
+        last_message_at, cancel_sent_at = time.monotonic(), None
         while True:
-            try:
+            message: dict[str, Any] | None = {}
+            with suppress(queue.Empty):
                 message = worker.messages.get(timeout=POLL_S)
-            except queue.Empty:
-                message = {}
             now = time.monotonic()
             if message is None:
-                return self._died(job)
+                return self._worker_ended(job)
             if message:
-                moved = now
-                if (end := self._heard(job, message)) is not None:
+                last_message_at = now
+                if (end := self._receive(job, message)) is not None:
                     return end
-            if self._service.is_closing:
-                return self._stopped()
-            if job.is_unwanted and asked_to_stop is None:
-                asked_to_stop = now
+            if job.is_cancel_requested and cancel_sent_at is None:
+                cancel_sent_at = now
                 worker.send({"cancel": job.id})
-            if asked_to_stop is not None and now - asked_to_stop > settings.cancel_s:
-                return self._stopped()
-            if now - moved > settings.stall_s:
+            is_overdue = cancel_sent_at is not None and now - cancel_sent_at > self._settings.cancel_s
+            if self._jobs.is_closed or is_overdue:
+                self._end_worker()
+                return CANCELLED, ""
+            if now - last_message_at > self._settings.stall_s:
                 self._end_worker()
                 return FAILED, (
-                    f"{job.name} was given up: nothing moved for {settings.stall_s:.0f} s; try a shorter clip, or "
-                    "tell whoever runs this server"
+                    f"{job.name} was given up: nothing moved for {self._settings.stall_s:.0f} s; try a shorter clip, "
+                    "or tell whoever runs this server"
                 )
 
-    def _heard(self, job: Job, message: dict[str, Any]) -> tuple[str, str] | None:
-        """Take in what the worker says; return how the job ended if it did."""
+    def _receive(self, job: Job, message: dict[str, Any]) -> tuple[str, str] | None:
+        """Record a message of the worker; return how the job ended if it did."""
         if message.get("id") != job.id:
             return None
         if "stage" in message:
-            self._service.moved(job, message["stage"], message["done"], message["total"])
+            self._jobs.update_progress(job, message["stage"], message["done"], message["total"])
             return None
         if "is_cancelled" in message:
             return CANCELLED, ""
         if "error" in message:
             if message["fault"]:
                 log.error("unexpected failure, please report it:\n%s", message["fault"])
-            return FAILED, _for_strangers(message["error"], job)
-        job.record = _without_places(message["record"])
-        folder = job.out / job.clip.stem
+            return FAILED, _without_paths(message["error"], job)
+        job.record = {name: value for name, value in message["record"].items() if name not in ("clip", "worker")}
         job.files = {
-            path.name: path for path in sorted(folder.iterdir()) if path.name != MARKER and _is_plain_file(path)
+            path.name: path
+            for path in sorted((job.out / job.clip.stem).iterdir())
+            if path.name != MARKER and path.is_file() and not path.is_symlink()
         }
         return DONE, ""
 
-    def _stopped(self) -> tuple[str, str]:
-        self._end_worker()
-        return CANCELLED, ""
-
-    def _died(self, job: Job) -> tuple[str, str]:
+    def _worker_ended(self, job: Job) -> tuple[str, str]:
         code = self._end_worker()
-        if job.is_unwanted:
+        if job.is_cancel_requested:
             return CANCELLED, ""
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
-        log.error("the worker ended (%s) while it was at %s", why, job.clip)
+        log.error("the worker process ended (%s) while it analyzed %s", why, job.clip)
         return FAILED, (
             f"{job.name} was not finished: the process that analyzed it ended ({why}), mostly because memory ran out; "
             "try a shorter clip or a smaller picture"
         )
 
 
-def _for_strangers(error: str, job: Job) -> str:
-    """Return a sentence without places on this machine."""
+def _without_paths(error: str, job: Job) -> str:
+    """Return a sentence without paths of this machine."""
     return error.replace(str(job.clip), job.name).replace(str(job.out), "the server").replace(str(job.folder), "...")
-
-
-def _without_places(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in ("clip", "worker")}
-
-
-def _is_plain_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()

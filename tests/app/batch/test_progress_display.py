@@ -17,10 +17,11 @@ record = {"status": "done", "warnings": [], "frames": 50, "duration_s": 2.0, "fp
           "files": {}, "quality": [], "stage_seconds": {"2D": 0.5, "3D": 0.5}}
 with Display(clips, Path(sys.argv[1]) / "out") as display:
     for clip in clips[:2]:
-        display.began(clip)
-        list(display.stage(range(50), "2D", 50))
-        display.ended({**record, "clip": str(clip), "folder": clip.stem}, "")
-    display.ended({"clip": str(clips[2]), "folder": "c_c", "status": "failed", "error": f"cannot read {clips[2]}"}, "")
+        display.start_clip(clip)
+        list(display.show_stage(range(50), "2D", 50))
+        display.finish_clip({**record, "clip": str(clip), "folder": clip.stem}, "")
+    error = f"cannot read {clips[2]}"
+    display.finish_clip({"clip": str(clips[2]), "folder": "c_c", "status": "failed", "error": error}, "")
 """
 
 

@@ -1,0 +1,61 @@
+"""One clip in a worker: where its results go, and what makes it fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+
+from app.batch.output_folder import OutFolder
+from app.batch.process_clip import ClipTask, analyze, models_of, receive
+from tests.batches import results
+
+
+@pytest.fixture
+def task(short_clips, tmp_path, batch_options) -> ClipTask:
+    """A task whose output folder its worker does not see; its clip may be changed."""
+    clip = shutil.copy(short_clips / "wave.ts", tmp_path / "wave.ts")
+    return ClipTask(clip, "wave", tmp_path / "far away", "token", batch_options, models_of(batch_options))
+
+
+def test_workers_of_a_batch_that_has_ended_write_nothing(task, tmp_path):
+    folder = OutFolder(tmp_path / "out")
+    with folder.locked() as lock:
+        task = dataclasses.replace(task, out=folder.path, token=lock.token)
+    with folder.locked():
+        assert analyze(task).files  # to be sent to the batch that wanted them
+        assert not list(folder.path.glob("wave*"))
+
+
+def test_results_can_be_sent_by_a_worker_that_does_not_see_the_folder(task, tmp_path):
+    sent = analyze(task)
+    assert not task.out.exists()
+    (tmp_path / "out").mkdir()
+    assert receive(sent, dataclasses.replace(task, out=tmp_path / "out")).record["status"] == "done"
+    files = {name: content for name, content in sent.files.items() if name != "overlay.mp4"}
+    assert results(tmp_path / "out") == {"wave": files}
+    assert files.keys() == {"pose.json", "pose.npz", "viewer.html"}
+
+
+def test_a_worker_with_other_weights_refuses(task):
+    models = {**task.models, "lifter_weights": "0" * 64}
+    assert "which has other models" in analyze(dataclasses.replace(task, models=models)).record["error"]
+
+
+def test_memory_that_runs_out_is_reported(task):
+    def hungry(items, stage, total):
+        raise MemoryError
+
+    assert "wave.ts was not finished: memory ran out; try a shorter clip" in analyze(task, hungry).record["error"]
+
+
+def test_a_clip_that_changes_during_the_analysis_is_reported(task):
+    def append(items, stage, total):
+        with task.clip.open("ab") as file:
+            file.write(bytes(188))
+        return items
+
+    outcome = analyze(task, append)
+    assert "changed while it was analyzed" in outcome.record["error"]
+    assert not outcome.files
