@@ -1,8 +1,8 @@
 """MediaPipe Pose as a detector: frames -> ``People``; it runs without any download.
 
-By itself it follows one person (``detectors.blazepose.single_person``); with a network that finds boxes it sees
-everybody (``detectors.blazepose.multi_person``). Its own networks are in ``detectors.blazepose.networks``; that of
-the landmarks can be another file.
+By itself it finds everybody with the person detector of the package (``detectors.blazepose.multi_person_tracker``), or
+boxes come from another network (``detectors.blazepose.multi_person``). The networks are in
+``detectors.blazepose.networks``; that of the landmarks can be another file.
 """
 
 from __future__ import annotations
@@ -16,88 +16,34 @@ from typing import Any
 import numpy as np
 
 from checkpoints import downloads, sha256_of
-from detectors.blazepose.multi_person import BOX_MARGIN, MultiPersonPose
-from detectors.blazepose.networks import BLANK, Landmarker, look, model_files, num_threads, person_finder
-from detectors.blazepose.single_person import SinglePersonTracker, grow
-from detectors.blazepose.types import PoseDetection
+from detectors.blazepose.landmarker_pool import LandmarkerPool
+from detectors.blazepose.multi_person import MultiPersonPose
+from detectors.blazepose.multi_person_tracker import MultiPersonTracker
+from detectors.blazepose.networks import Landmarker, PersonDetector, model_files
 from detectors.boxes.batches import batches, require_rgb
 from detectors.boxes.interpolation import boxed_frames
 from detectors.boxes.load import load_boxes
 from detectors.boxes.types import BoxNetwork
 from detectors.people import People
-from detectors.pose_geometry import BODY
 from detectors.prefetch import prefetch
 from detectors.registry import LANDMARKS_SUFFIX
 
 logger = logging.getLogger(__name__)
 
 
-class MediaPipeBackend:
-    """MediaPipe itself: one instance that tracks and one without memory.
-
-    Args:
-        landmarks: File of the landmark network, None for the package's own.
-    """
-
-    def __init__(self, landmarks: Path | None = None) -> None:
-        threads = num_threads()
-        self._tracker = person_finder(is_video=True, num_threads=threads, landmarks=landmarks)
-        self._looker = person_finder(is_video=False, num_threads=threads, landmarks=landmarks)
-
-    def track(self, frame: np.ndarray) -> PoseDetection | None:
-        """See ``PoseBackend``."""
-        height, width = frame.shape[:2]
-        return look(self._tracker, frame, (0, 0, width, height), mirrored=False)
-
-    def restart(self, frame: np.ndarray | None = None, box: np.ndarray | None = None) -> None:
-        """See ``PoseBackend``. A blank picture makes MediaPipe lose its target in 15 ms; its reset() takes 130 ms."""
-        self._tracker.process({"image": BLANK})
-        if frame is not None and box is not None:
-            x0, y0, x1, y1 = clip(box, *frame.shape[:2])
-            masked = np.zeros_like(frame)
-            masked[y0:y1, x0:x1] = frame[y0:y1, x0:x1]
-            self._tracker.process({"image": masked})
-
-    def look(self, frame: np.ndarray, box: np.ndarray, mirrored: bool) -> PoseDetection | None:
-        """See ``PoseBackend``."""
-        return look(self._looker, frame, clip(box, *frame.shape[:2]), mirrored)
-
-    def close(self) -> None:
-        """Free the graphs."""
-        self._tracker.close()
-        self._looker.close()
-
-
-def clip(box: np.ndarray, height: int, width: int) -> tuple[int, int, int, int]:
-    """Return box (4,) as whole pixels x0, y0, x1, y1 (x1 and y1 exclusive) inside the picture."""
-    x0, x1 = np.clip([np.floor(box[0]), np.ceil(box[2]) + 1], 0, width).astype(int)
-    y0, y1 = np.clip([np.floor(box[1]), np.ceil(box[3]) + 1], 0, height).astype(int)
-    return int(x0), int(y0), int(x1), int(y1)
-
-
-def to_people(body: PoseDetection | None, height: int, width: int) -> People:
-    """Return a frame with this one person, or nobody; the box has a margin and lies inside the picture."""
-    if body is None:
-        return People.nobody()
-    limits = np.array([width - 1, height - 1, width - 1, height - 1], np.float32)
-    box = np.clip(grow(body.box, BOX_MARGIN), 0, limits).astype(np.float32)
-    score = body.scores[BODY].mean(dtype=np.float32)
-    return People(box[None], np.array([score], np.float32), body.keypoints[None], body.scores[None])
-
-
 class MediaPipeDetector:
-    """Frames -> ``People``, one person; every call is a new video.
+    """Frames -> ``People``: everybody whom MediaPipe's own person detector finds; every call is a new video.
 
     Attributes:
         provenance: ``detector``, ``version`` of mediapipe, ``weights``: file name -> SHA-256, ``boxes``.
     """
 
     def __init__(self, provenance: dict[str, Any], landmarks: Path | None = None) -> None:
-        self.provenance = {**provenance, "boxes": "none: one person"}
+        self.provenance = {**provenance, "boxes": "mediapipe's person detector"}
         self._landmarks = landmarks
 
     def __call__(self, frames: Iterable[np.ndarray], /) -> Iterator[People]:
-        """Yield one People per frame, with one person or nobody.
+        """Yield one People per frame.
 
         Args:
             frames: RGB uint8 pictures (H, W, 3) in order; all of one size.
@@ -105,15 +51,20 @@ class MediaPipeDetector:
         Raises:
             ValueError: A frame has another shape or dtype.
         """
-        backend = MediaPipeBackend(self._landmarks)
-        tracker = SinglePersonTracker(backend)
+        look, find = LandmarkerPool(self._landmarks), PersonDetector()
+        tracker = MultiPersonTracker(look, find)
         try:
-            for frame in frames:
-                require_rgb(frame)
-                yield to_people(tracker.step(frame), *frame.shape[:2])
-            logger.info("mediapipe: %s", dict(tracker.events) or "no jumps")
+            yield from tracker(_checked(frames))
+            logger.info("mediapipe: %s", dict(tracker.events))
         finally:
-            backend.close()
+            look.close()
+            find.close()
+
+
+def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for frame in frames:
+        require_rgb(frame)
+        yield frame
 
 
 class MediaPipeMultiPerson:

@@ -99,3 +99,17 @@ def oks(
     tolerance = 2 * COCO_SIGMAS[BODY] * ROOT_AREA + np.reshape(slack, (-1, 1, 1))
     weights = first_scores[:, None, BODY] * second_scores[None, :, BODY] + CERTAIN
     return (np.exp(-0.5 * (distance / tolerance) ** 2) * weights).sum(axis=-1) / weights.sum(axis=-1)
+
+
+def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
+    """Return box (4,) enlarged on every side by ``margin`` times its longer side."""
+    pad = margin * float(max(box[2] - box[0], box[3] - box[1]))
+    return box + np.array([-pad, -pad, pad, pad])
+
+
+def pose_difference(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the median joint distance of keypoints (17, 2) [body sizes]; which side is left does not matter."""
+    straight, swapped = (
+        float(np.median(np.linalg.norm((first - other)[BODY], axis=1))) for other in (second, second[MIRRORED])
+    )
+    return min(straight, swapped) / body_size(first)

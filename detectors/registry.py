@@ -28,7 +28,7 @@ class DetectorSpec:
         license: License of code and weights.
         python_below: First Python version without a wheel of the package; None if there is no such limit.
         weights: For every file that ``build`` needs, the names of downloads that will do, best first.
-        boxes: Names of downloads for one more file, best first; without it the detector sees one person only.
+        boxes: Names of downloads for one more file, best first; without it the detector finds people itself.
         landmarks: By quality the name of a download in place of the landmark network that the package has, "full".
         finds_boxes: Whether people are found apart from their keypoints, so that the built detector has a
             ``detection_interval``; with ``boxes`` it has one if such a file is used.
@@ -68,7 +68,7 @@ class DetectorSpec:
 
     def people_text(self, boxes: str | None) -> str:
         """Return in a few words whom a detector with optional ``boxes`` sees with these, or without any."""
-        return f"everybody, boxes by {boxes}" if boxes else f"one person, for more: posemamba fetch {self.boxes[-1]}"
+        return f"everybody, boxes by {boxes}" if boxes else "everybody"
 
     def found_weights(self, quality: str = BALANCED) -> list[str | None]:
         """Return for every file that is needed the name to take of those that are here, None where none is.
@@ -151,7 +151,7 @@ DETECTORS: dict[str, DetectorSpec] = {
         "detectors.mediapipe",
         package="mediapipe",
         extra="mediapipe",
-        description="MediaPipe Pose (BlazePose): one person, with boxes everybody; CPU, weights in the package",
+        description="MediaPipe Pose (BlazePose): everybody; CPU, weights in the package",
         license="Apache-2.0",
         python_below=(3, 13),
         boxes=(*reversed(YOLOS), "yolox-nano"),  # small ones first: it is for CPUs

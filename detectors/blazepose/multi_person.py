@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.blazepose.one_euro_filter import OneEuroFilter
-from detectors.blazepose.single_person import grow
 from detectors.blazepose.types import PADDING, PoseDetection, RotatedRoi
 from detectors.boxes.interpolation import same_people
 from detectors.boxes.types import BoxDetections
 from detectors.matching import box_iou
 from detectors.people import People
-from detectors.pose_geometry import BODY
+from detectors.pose_geometry import BODY, grow_box
 
 SEEN_SCORE = 0.3  # of joints that show where the body is
 BOX_MARGIN = 0.1  # around the keypoints [box sizes]: the head's top and the feet lie outside of them
@@ -91,5 +90,5 @@ def fit(body: PoseDetection, box: np.ndarray, height: int, width: int) -> float:
     seen = body.keypoints[BODY][body.scores[BODY] >= SEEN_SCORE]
     if not len(seen):
         return 0.0
-    own = grow(np.r_[seen.min(axis=0), seen.max(axis=0)], BOX_MARGIN).clip(0, [width - 1, height - 1] * 2)
+    own = grow_box(np.r_[seen.min(axis=0), seen.max(axis=0)], BOX_MARGIN).clip(0, [width - 1, height - 1] * 2)
     return float(box_iou(own[None], box[None])[0, 0])

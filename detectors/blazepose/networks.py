@@ -1,18 +1,15 @@
-"""BlazePose, the networks inside the mediapipe package, as three graphs: pictures to ``PoseDetection``.
+"""BlazePose, the networks inside the mediapipe package, as two graphs: pictures to ``PoseDetection``.
 
-    tracker      a whole picture; follows one person from picture to picture
-    looker       a crop; finds somebody in it with MediaPipe's own detector
-    landmarker   a ``RotatedRoi`` that is known to hold somebody; half of the looker's work
+    person detector   a picture or a part of it to a ``RotatedRoi`` per person
+    landmarker        a ``RotatedRoi`` that may hold somebody to the landmarks of that person
 
-All come from the one graph file of the package (``mediapipe.solutions.pose``). The package has one landmark network,
+Both come from the one graph file of the package (``mediapipe.solutions.pose``). The package has one landmark network,
 ``full``; the file of another, ``lite`` or ``heavy``, may take its place: same inputs, same outputs.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -26,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from detectors.blazepose.types import PoseDetection, RotatedRoi
-from detectors.pose_geometry import BODY, MIRRORED
+from detectors.pose_geometry import BODY
 
 # COCO-17 out of MediaPipe's 33 landmarks, by name; both have the left joint of a pair first.
 LANDMARKS = {
@@ -34,9 +31,11 @@ LANDMARKS = {
     "left_shoulder": 11, "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
     "left_hip": 23, "right_hip": 24, "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28,
 }  # fmt: skip
-PERSON_FINDER, FULL = "pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite"
+PERSON_DETECTOR, FULL = "pose_detection/pose_detection.tflite", "pose_landmark/pose_landmark_full.tflite"
 GRAPH = "modules/pose_landmark/pose_landmark_cpu.binarypb"
 REGION, POSE, CIRCLE = "pose_rect", "unfiltered_pose_landmarks", "unfiltered_auxiliary_landmarks"  # streams of it
+DETECTIONS = "pose_detections"  # of the same graph: everybody, of whom MediaPipe itself takes the first
+MIN_PERSON_SCORE = 0.3
 PRESENCE = "poselandmarkbyroicpu__tensorstoposelandmarksandsegmentation__ThresholdingCalculator.threshold"
 MODEL_COMPLEXITY = 1  # "full"; 0 and 2 are files that the wheel lacks
 MIN_PRESENCE = 0.5  # MediaPipe's default
@@ -44,8 +43,8 @@ MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a 
 VISIBLE_SCORE = 0.3
 OFF_SCREEN_SCORE = 0.2  # joints outside the picture are guesses, but MediaPipe reports visibility up to 0.9 there
 MIN_CROP_PX = 16
-TRIALS = 5  # pictures to find the better number of threads
-BLANK = np.zeros((64, 64, 3), np.uint8)
+TRIALS = 8  # looks to find the better number of threads
+BLANK = np.zeros((32, 64, 3), np.uint8)  # not square: that is what MediaPipe warns of once
 
 
 class Landmarker:
@@ -53,10 +52,11 @@ class Landmarker:
 
     Args:
         landmarks: File of the landmark network, None for the package's own.
+        threads: Threads of the network; None takes ``num_threads()``.
     """
 
-    def __init__(self, landmarks: Path | None = None) -> None:
-        self._graph = _landmarker(num_threads(), landmarks)
+    def __init__(self, landmarks: Path | None = None, threads: int | None = None) -> None:
+        self._graph = _landmarker(threads or num_threads(), landmarks)
 
     def __call__(self, frame: np.ndarray, region: RotatedRoi) -> tuple[PoseDetection, RotatedRoi] | None:
         """Return who is in ``region`` of ``frame`` (H, W, 3) and the region that fits the body; None if nobody is."""
@@ -65,7 +65,7 @@ class Landmarker:
         height, width = frame.shape[:2]
         found = self._graph.process({"image": np.ascontiguousarray(frame), REGION: _rect(region, height, width)})
         pose, circle = getattr(found, POSE), getattr(found, CIRCLE)
-        body = None if pose is None else to_body(coco_landmarks(pose), (0, 0, width, height), height, width)
+        body = None if pose is None else to_body(coco_landmarks(pose), height, width)
         if body is None:
             return None
         (x, y), rim = (np.array([point.x * width, point.y * height]) - 0.5 for point in circle.landmark[:2])
@@ -76,20 +76,28 @@ class Landmarker:
         self._graph.close()
 
 
-def look(pose: Any, frame: np.ndarray, crop: tuple[int, int, int, int], mirrored: bool) -> PoseDetection | None:
-    """Return what a tracker or looker finds in a crop of ``frame``, in pixels of the whole frame."""
-    x0, y0, x1, y1 = crop
-    if min(x1 - x0, y1 - y0) < MIN_CROP_PX:
-        return None
-    pixels = frame[y0:y1, x0:x1]
-    found = pose.process({"image": np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)}).pose_landmarks
-    if found is None:
-        return None
-    landmarks = coco_landmarks(found)
-    if mirrored:
-        landmarks[:, 0] = 1 - landmarks[:, 0]
-        landmarks = landmarks[MIRRORED]
-    return to_body(landmarks, crop, *frame.shape[:2])
+class PersonDetector:
+    """Regions of everybody in a part of a picture, without memory; sees who fills at least a quarter of it."""
+
+    def __init__(self) -> None:
+        self._graph = _person_detector()
+
+    def __call__(self, frame: np.ndarray, part: tuple[int, int, int, int]) -> list[RotatedRoi]:
+        """Return one region per person in ``part`` (x0, y0, x1, y1) of ``frame`` (H, W, 3), the surest first."""
+        x0, y0, x1, y1 = part
+        found = getattr(self._graph.process({"image": np.ascontiguousarray(frame[y0:y1, x0:x1])}), DETECTIONS) or []
+        regions = []
+        for detection in sorted(found, key=lambda each: -each.score[0]):
+            points = [
+                (x0 + point.x * (x1 - x0) - 0.5, y0 + point.y * (y1 - y0) - 0.5)
+                for point in detection.location_data.relative_keypoints[:2]  # middle of the hips, rim of the body
+            ]
+            regions.append(RotatedRoi.of_circle(*points[0], *points[1]))
+        return regions
+
+    def close(self) -> None:
+        """Free the graph."""
+        self._graph.close()
 
 
 def coco_landmarks(found: Any) -> np.ndarray:
@@ -98,52 +106,20 @@ def coco_landmarks(found: Any) -> np.ndarray:
     return np.array([(point.x, point.y, point.visibility) for point in points])
 
 
-def to_body(landmarks: np.ndarray, crop: tuple[int, int, int, int], height: int, width: int) -> PoseDetection | None:
-    """Return landmarks of a crop as a body in the whole picture; None if too little of it is inside.
+def to_body(landmarks: np.ndarray, height: int, width: int) -> PoseDetection | None:
+    """Return landmarks as a body in pixels; None if too little of it is inside the picture.
 
     Args:
-        landmarks: (17, 3) x and y in [0, 1] of the crop, visibility.
-        crop: x0, y0, x1, y1 px.
-        height: Height of the whole picture [px].
-        width: Width of the whole picture [px].
+        landmarks: (17, 3) x and y in [0, 1] of the picture, visibility.
+        height: Of the picture [px].
+        width: Of the picture [px].
     """
-    x0, y0, x1, y1 = crop
-    keypoints = landmarks[:, :2] * (x1 - x0, y1 - y0) + (x0, y0) - 0.5  # the first pixel's center is (0, 0)
+    keypoints = landmarks[:, :2] * (width, height) - 0.5  # the first pixel's center is (0, 0)
     inside = ((keypoints >= -0.5) & (keypoints <= (width - 0.5, height - 0.5))).all(axis=1)
     scores = np.where(inside, landmarks[:, 2], np.minimum(landmarks[:, 2], OFF_SCREEN_SCORE)).clip(0, 1)
     if (scores[BODY] >= VISIBLE_SCORE).sum() < MIN_VISIBLE_JOINTS:
         return None
     return PoseDetection(keypoints.astype(np.float32), scores.astype(np.float32))
-
-
-def person_finder(
-    is_video: bool, num_threads: int, landmarks: Path | None = None, threshold: float = MIN_PRESENCE
-) -> Any:
-    """Return a tracker (``is_video``) or looker, warmed up, so that what it logs on its first picture is over.
-
-    Graph and inputs are those of ``mediapipe.solutions.pose.Pose``, a class that cannot set the number of threads and
-    looks for networks inside the package only.
-    """
-    with quiet():
-        from mediapipe.python.solution_base import SolutionBase
-
-        pose = SolutionBase(
-            graph_config=_published_graph(num_threads, landmarks),
-            side_inputs={
-                "model_complexity": MODEL_COMPLEXITY,
-                "smooth_landmarks": is_video,
-                "enable_segmentation": False,
-                "smooth_segmentation": False,
-                "use_prev_landmarks": is_video,
-            },
-            calculator_params={
-                "posedetectioncpu__TensorsToDetectionsCalculator.min_score_thresh": threshold,
-                PRESENCE: threshold,
-            },
-            outputs=["pose_landmarks"],
-        )
-        pose.process({"image": BLANK})
-    return pose
 
 
 def _landmarker(num_threads: int, landmarks: Path | None) -> Any:
@@ -166,8 +142,31 @@ def _landmarker(num_threads: int, landmarks: Path | None) -> Any:
             graph_config=graph, side_inputs={"model_complexity": MODEL_COMPLEXITY},
             calculator_params={PRESENCE: MIN_PRESENCE}, outputs=[POSE, CIRCLE],
         )  # fmt: skip
-        landmarker.process({"image": BLANK, REGION: _rect(RotatedRoi(32, 32, 64), *BLANK.shape[:2])})
+        landmarker.process({"image": BLANK, REGION: _rect(RotatedRoi(32, 16, 64), *BLANK.shape[:2])})
     return landmarker
+
+
+def _person_detector() -> Any:
+    """Return the part of the graph that finds everybody in a picture, warmed up; one thread, as it takes 10 ms."""
+    with quiet():
+        from mediapipe.python.solution_base import SolutionBase
+
+        graph = _published_graph(1, None)
+        for node in graph.node:
+            for place, name in enumerate(node.input_stream):
+                node.input_stream[place] = name.replace("image_for_pose_detection", "image")  # in every frame
+        nodes = _nodes_between(graph, REGION, (DETECTIONS,))
+        for field, kept in (
+            (graph.node, nodes), (graph.input_side_packet, []), (graph.output_stream, [f"DETECTIONS:{DETECTIONS}"]),
+        ):  # fmt: skip
+            del field[:]
+            field.extend(kept)
+        threshold = "posedetectioncpu__TensorsToDetectionsCalculator.min_score_thresh"
+        detector = SolutionBase(
+            graph_config=graph, calculator_params={threshold: MIN_PERSON_SCORE}, outputs=[DETECTIONS]
+        )
+        detector.process({"image": BLANK})
+    return detector
 
 
 def _rect(region: RotatedRoi, height: int, width: int) -> Any:
@@ -229,21 +228,22 @@ def num_threads() -> int:
     """Return 2 if a second thread makes MediaPipe faster right now, else 1; its answers are the same, bit by bit.
 
     1, too, if OMP_NUM_THREADS says that this process has one core to itself, as a worker beside others does. It waits
-    by spinning: 1.6 times faster with a core to spare, 2.5 times slower without (measured on 2 cores). Hence the trial,
-    which also uses up what MediaPipe logs once per process: at thresholds of 0 anything is a person.
+    by spinning: 1.6 times faster with a core to spare, 2.5 times slower without (measured on 2 cores). Hence the trial.
+    The network takes pictures of one size, so that any picture will do for it.
     """
-    best = {}
-    for threads in (1,) if os.environ.get("OMP_NUM_THREADS") == "1" else (1, 2):
-        with quiet(), person_finder(is_video=False, num_threads=threads, threshold=0.0) as pose:
-            picture = BLANK[: len(BLANK) // 2]  # not square: that is what it warns of
-            pose.process({"image": picture})
-            times = []
-            for _ in range(TRIALS):
-                began = time.perf_counter()
-                pose.process({"image": picture})
-                times.append(time.perf_counter() - began)
-            best[threads] = statistics.median(times)
-    return 2 if best.get(2, math.inf) < 0.95 * best[1] else 1
+    if os.environ.get("OMP_NUM_THREADS") == "1":
+        return 1
+    fastest = {}
+    for threads in (1, 2):
+        landmarker = Landmarker(threads=threads)
+        times = []
+        for _ in range(TRIALS):
+            began = time.perf_counter()
+            landmarker(BLANK, RotatedRoi(32, 16, 64))
+            times.append(time.perf_counter() - began)
+        landmarker.close()
+        fastest[threads] = min(times)
+    return 2 if fastest[2] < 0.9 * fastest[1] else 1
 
 
 @contextmanager
@@ -273,7 +273,7 @@ def model_files(landmarks: Path | None = None) -> list[Path]:
         RuntimeError: mediapipe is installed without its models.
     """
     modules = _package_folder() / "modules"
-    paths = [modules / PERSON_FINDER, landmarks or modules / FULL]
+    paths = [modules / PERSON_DETECTOR, landmarks or modules / FULL]
     absent = [path.name for path in paths if not path.is_file()]
     if absent:
         raise RuntimeError(

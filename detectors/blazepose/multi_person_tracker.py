@@ -1,0 +1,287 @@
+"""``MultiPersonTracker``: everybody in a video, found by a detector of people and followed by their landmarks.
+
+    everybody who is followed   look where the last landmarks lead: the same body, moved as a body can move -> go on
+                                not there -> look again for some frames, then give up
+    somewhere in the picture    search a part of it every few frames; whoever is found there and is nobody of the
+                                above is looked at from several views: the same pose in all -> followed from now on ...
+    the frames before           ... and backwards, through the last frames, which are held back for that
+
+It knows no model: ``look`` finds landmarks in regions, ``find`` finds regions of people in a part of a picture.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from detectors.blazepose.multi_person import BOX_MARGIN
+from detectors.blazepose.one_euro_filter import OneEuroFilter
+from detectors.blazepose.search_plan import Part, SearchPlan
+from detectors.blazepose.types import PADDING, PoseDetection, RotatedRoi
+from detectors.people import People
+from detectors.pose_geometry import BODY, body_center, grow_box, motion_strain, oks, pose_difference
+from detectors.shot_boundaries import ShotBoundaryDetector
+
+SEARCH_FRAMES = 3  # one part of the picture is searched every so many frames; every frame while nobody is followed
+HELD_FRAMES = 32  # of the past, to follow newcomers backwards: about as long as a round of coarse searches takes
+HELD_BYTES = 256 << 20
+PATIENCE_FRAMES = 12  # a person is looked for this long where he was lost
+# Views of a body, as factors of the region's side, turns [radians] and whether mirrored. People look alike in all of
+# them (median joint distances of 0.01 to 0.05 body sizes on real clips); furniture becomes another body, or none.
+VIEWS = ((1.25, 0.0, True), (1.0, 0.3, False), (0.85, 0.0, False), (1.0, 0.0, True))
+# A newcomer who looks alike in all views but one, such as somebody half hidden, is on trial: shown, from the first held
+# frame on, once so many further views agreed (one every TRIAL_FRAMES) and fewer than TRIAL_STRIKES did not.
+TRIAL_VIEWS, TRIAL_STRIKES, TRIAL_FRAMES = 6, 2, 3
+MAX_DIFFERENCE = 0.12  # of two views of one body [body sizes]
+AUDIT_FRAMES = 12  # one of these views of everybody this often: drift onto furniture is smooth
+MAX_STRIKES = 3  # of these in a row that may fail
+SAME_BODY_OKS = 0.6  # of two bodies in one frame
+SAME_PLACE = 0.12  # distance of two regions' centers [sides of the larger without padding] of one person ...
+SAME_SIZE = 1.6  # ... and ratio of their sides
+DRIFT_MEMORY = 0.5  # weight of the past in the running mean of a person's motion
+
+Answer = tuple[PoseDetection, RotatedRoi] | None
+Look = Callable[[np.ndarray, "list[RotatedRoi]", bool], "list[Answer]"]
+Find = Callable[[np.ndarray, Part], "list[RotatedRoi]"]
+
+
+@dataclass(slots=True, eq=False)
+class Person:
+    """Somebody who is followed.
+
+    Attributes:
+        body: Landmarks when last seen.
+        region: Where to look in the next frame.
+        drift: (2,) motion of the middle of the body [px per frame].
+        missing: Frames since last seen.
+        unaudited: Frames since a look from another view found the same pose.
+        strikes: Looks since then that did not.
+        trial: Looks that must still agree before the person is shown.
+        steady: Filter of the keypoints, in the order of frames.
+    """
+
+    body: PoseDetection
+    region: RotatedRoi
+    drift: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    missing: int = 0
+    unaudited: int = 0
+    strikes: int = 0
+    trial: int = 0
+    steady: OneEuroFilter = field(default_factory=OneEuroFilter)
+
+    def moved_to(self, body: PoseDetection, region: RotatedRoi) -> None:
+        """Note where the person is seen now."""
+        move = (body_center(body.keypoints) - body_center(self.body.keypoints)) / (self.missing + 1)
+        self.drift = DRIFT_MEMORY * self.drift + (1 - DRIFT_MEMORY) * move
+        self.body, self.region, self.missing = body, region, 0
+
+    def strain_of(self, body: PoseDetection) -> float:
+        """Return how hard it is to get to ``body``, see ``motion_strain``."""
+        return motion_strain(self.body.keypoints, body.keypoints, self.missing + 1, self.drift)
+
+
+@dataclass(slots=True, eq=False)
+class HeldFrame:
+    """A frame that was seen and not answered yet, with who is in it."""
+
+    frame: np.ndarray
+    sightings: dict[int, tuple[Person, PoseDetection, RotatedRoi]] = field(default_factory=dict)
+
+    def add(self, person: Person, body: PoseDetection, region: RotatedRoi) -> None:
+        """Note a sighting of ``person``."""
+        self.sightings[id(person)] = (person, body, region)
+
+    def has(self, body: PoseDetection) -> bool:
+        """Return whether somebody who was seen in the frame is this body."""
+        return _is_any_of(body, [seen for _, seen, _ in self.sightings.values()])
+
+
+class MultiPersonTracker:
+    """Frames -> ``People``. One instance for one video.
+
+    Args:
+        look: Frame (H, W, 3), regions, whether to look at the mirror image -> per region the body there and the region
+            that fits it, None where nobody is.
+        find: Frame and a part of it -> regions of the people there, the surest first.
+
+    Attributes:
+        events: How often what happened, for the log.
+    """
+
+    def __init__(self, look: Look, find: Find) -> None:
+        self.events: Counter[str] = Counter()
+        self._look, self._find = look, find
+        self._cuts = ShotBoundaryDetector()
+        self._people: list[Person] = []
+        self._held: deque[HeldFrame] = deque()
+        self._plan: SearchPlan | None = None
+        self._since_search = 0
+
+    def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[People]:
+        """Yield the people of every frame in order; up to ``HELD_FRAMES`` frames are held back."""
+        for frame in frames:
+            if self._cuts.is_cut(frame):
+                self.events["cut"] += 1
+                yield from self._answers(0)
+                self._people, self._plan = [], None
+            held = HeldFrame(frame)
+            self._follow(held)
+            self._search(held)
+            self._held.append(held)
+            yield from self._answers(min(HELD_FRAMES, HELD_BYTES // frame.nbytes))
+        yield from self._answers(0)
+
+    def _answers(self, keep: int) -> Iterator[People]:
+        while len(self._held) > keep:
+            yield _to_people(self._held.popleft())
+
+    def _follow(self, held: HeldFrame) -> None:
+        """Look for everybody who is followed."""
+        answers = self._look(held.frame, [person.region for person in self._people], False)
+        for person, answer in zip(self._people, answers, strict=True):
+            if answer is not None and person.strain_of(answer[0]) <= 1:
+                person.moved_to(*answer)
+            else:
+                self.events["loss"] += person.missing == 0
+                person.missing += 1
+        self._drop_duplicates()
+        self._audit(held.frame)
+        self._people = [person for person in self._people if not self._is_given_up(person)]
+        for person in self._people:
+            if person.missing == 0:
+                held.add(person, person.body, person.region)
+
+    def _is_given_up(self, person: Person) -> bool:
+        is_ghost = person.strikes >= (TRIAL_STRIKES if person.trial else MAX_STRIKES)
+        self.events["ghost"] += is_ghost
+        return is_ghost or person.missing > (0 if person.trial else PATIENCE_FRAMES)
+
+    def _drop_duplicates(self) -> None:
+        """Let go of whoever slid onto somebody else: of two who are one body, the one followed for less time."""
+        kept: list[Person] = []
+        for person in sorted(self._people, key=lambda each: each.trial > 0):  # else in the order in which they came
+            if person.missing == 0 and _is_any_of(person.body, [p.body for p in kept if p.missing == 0]):
+                self.events["duplicate"] += 1
+            else:
+                kept.append(person)
+        self._people = kept
+
+    def _audit(self, frame: np.ndarray) -> None:
+        """Look at those whose turn it is from another view: people look alike in it, hallucinations do not."""
+        for person in self._people:
+            person.unaudited += person.missing == 0
+            if person.missing or person.unaudited < (TRIAL_FRAMES if person.trial else AUDIT_FRAMES):
+                continue
+            if self._is_alike(frame, person.body, person.region, VIEWS[(person.strikes + person.trial) % len(VIEWS)]):
+                person.unaudited = 0
+                person.trial = max(0, person.trial - 1)
+                person.strikes = person.strikes if person.trial else 0
+            else:  # and once more in the next frame
+                person.strikes += 1
+
+    def _search(self, held: HeldFrame) -> None:
+        """Search a part of the picture, all of it where a shot begins."""
+        height, width = held.frame.shape[:2]
+        self._since_search += 1
+        if self._plan is None:
+            self._plan, parts = SearchPlan(height, width), []
+            for part in self._plan.coarse:
+                self._search_part(held, part)
+            if not self._people:
+                parts = self._plan.fine
+        elif self._since_search >= SEARCH_FRAMES or not self._people:
+            self._since_search, parts = 0, [self._plan.next()]
+        else:
+            return
+        for part in parts:
+            self._search_part(held, part)
+
+    def _search_part(self, held: HeldFrame, part: Part) -> None:
+        """Follow from now on who is new in a part of the frame."""
+        regions = [region for region in self._find(held.frame, part) if not self._is_known(region)]
+        for region in regions:
+            person = self._confirmed(held, region)
+            if person is not None:
+                self.events["newcomer"] += 1
+                self._people.append(person)
+                held.add(person, person.body, person.region)
+                self._follow_back(person)
+
+    def _is_known(self, region: RotatedRoi) -> bool:
+        """Return whether somebody who is followed is at ``region`` already."""
+        for person in self._people:
+            other = person.region
+            larger, smaller = max(region.side, other.side), min(region.side, other.side)
+            apart = np.hypot(region.x - other.x, region.y - other.y)
+            if apart < SAME_PLACE * larger / PADDING and larger < SAME_SIZE * smaller:
+                return True
+        return False
+
+    def _confirmed(self, held: HeldFrame, region: RotatedRoi) -> Person | None:
+        """Return the person at ``region``; None if nobody, or somebody who is followed already."""
+        (rough,) = self._look(held.frame, [region], False)
+        if rough is None:
+            return None
+        (answer,) = self._look(held.frame, [rough[1]], False)
+        if answer is None or held.has(answer[0]):
+            return None
+        odd = 0
+        for view in VIEWS:
+            odd += not self._is_alike(held.frame, *answer, view)
+            if odd > 1:
+                self.events["stranger"] += 1
+                return None
+        return Person(*answer, trial=TRIAL_VIEWS * odd)
+
+    def _is_alike(
+        self, frame: np.ndarray, body: PoseDetection, region: RotatedRoi, view: tuple[float, float, bool]
+    ) -> bool:
+        """Return whether another view of a region shows the same body."""
+        factor, turn, is_mirrored = view
+        region = replace(region, side=factor * region.side, angle=region.angle + turn)
+        (answer,) = self._look(frame, [region], is_mirrored)
+        return answer is not None and pose_difference(body.keypoints, answer[0].keypoints) <= MAX_DIFFERENCE
+
+    def _follow_back(self, found: Person) -> None:
+        """Follow a newcomer backwards through the frames that are held."""
+        person = Person(found.body, found.region)
+        for held in reversed(self._held):
+            (answer,) = self._look(held.frame, [person.region], False)
+            if answer is None or person.strain_of(answer[0]) > 1 or held.has(answer[0]):
+                return
+            person.moved_to(*answer)
+            held.add(found, *answer)
+
+
+def _is_any_of(body: PoseDetection, others: list[PoseDetection]) -> bool:
+    """Return whether ``body`` is one of the ``others`` in the same frame."""
+    if not others:
+        return False
+    return bool(
+        oks(
+            np.stack([other.keypoints for other in others]), body.keypoints[None],
+            np.stack([other.scores for other in others]), body.scores[None],
+        ).max() > SAME_BODY_OKS
+    )  # fmt: skip
+
+
+def _to_people(held: HeldFrame) -> People:
+    """Return the answer for a frame: boxes with a margin inside the picture, keypoints steadied."""
+    seen = [sighting for sighting in held.sightings.values() if not sighting[0].trial]
+    if not seen:
+        return People.nobody()
+    height, width = held.frame.shape[:2]
+    limits = np.array([width - 1, height - 1] * 2, np.float32)
+    boxes, keypoints, scores = [], [], []
+    for person, body, region in seen:
+        boxes.append(np.clip(grow_box(body.box, BOX_MARGIN), 0, limits))
+        keypoints.append(person.steady(body.keypoints, region.side / PADDING))
+        scores.append(body.scores)
+    stacked = np.stack(scores).astype(np.float32)
+    return People(
+        np.stack(boxes).astype(np.float32), stacked[:, BODY].mean(axis=1, dtype=np.float32),
+        np.stack(keypoints).astype(np.float32), stacked,
+    )  # fmt: skip
