@@ -13,10 +13,10 @@ from app.video.video_info import VideoInfo
 from detectors.blazepose.types import PoseDetection
 from detectors.people import People, Track
 from lifter.skeletons import H36M17
-from lifter.training.augmentation_config import CLEAN, AugmentationConfig
-from lifter.training.batches import make_batch
-from lifter.training.random_draws import Rng
-from lifter.training.simulated_detector import coco17_from_h36m17
+from lifter.training.augmentation.batches import make_batch
+from lifter.training.augmentation.config import CLEAN, AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
+from lifter.training.augmentation.simulated_detector import coco17_from_h36m17
 
 # H36M-17 standing, meters, z up, facing -y (the left side is at +x).
 STANDING = np.array(

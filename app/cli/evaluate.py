@@ -75,8 +75,7 @@ def mocap(
     report: Report = None,
 ) -> None:
     """Score a lifter on held-out motion capture, projected and detected in simulation."""
-    from app.evaluation.compare_lifters import compare_lifters
-    from app.evaluation.mocap_accuracy import evaluate_mocap
+    from app.evaluation.mocap_accuracy import compare_lifters, evaluate_mocap
     from app.evaluation.tables import Evaluation
 
     if compare:

@@ -121,7 +121,7 @@ def train_lifter(motion: Path, out: Path, options: TrainingOptions, report: Call
         FileNotFoundError: No motion in the folder, or no run to branch off.
     """
     from lifter.runtime.devices import resolve_device
-    from lifter.training.augmentation_config import BACK_AND_FORTH, AugmentationConfig
+    from lifter.training.augmentation.config import BACK_AND_FORTH, AugmentationConfig
     from lifter.training.provenance import branch_folder, initial_weights
     from lifter.training.schedules import SCHEDULES, scaled
     from lifter.training.train import STATE

@@ -18,11 +18,11 @@ from detectors.people import Track
 from lifter import metrics
 from lifter.load import Lifter
 from lifter.skeletons import LIMB_JOINTS, MOTION_FPS, with_rigid_bones
-from lifter.training.augmentation_config import CLEAN, AugmentationConfig
+from lifter.training.augmentation.config import CLEAN, AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
+from lifter.training.augmentation.simulated_detector import coco17_from_h36m17, hidden_joints, simulate_detections
+from lifter.training.augmentation.virtual_camera import project_to_camera
 from lifter.training.mocap.library import MotionLibrary
-from lifter.training.random_draws import Rng
-from lifter.training.simulated_detector import coco17_from_h36m17, hidden_joints, simulate_detections
-from lifter.training.virtual_camera import project_to_camera
 
 LONGER_THAN = 400  # frames: more than one window of 243
 NUM_CLIPS = 10

@@ -13,7 +13,7 @@ from torch import nn
 
 from checkpoints import atomic_write
 from checkpoints.tensors import read_weights
-from lifter.training.augmentation_config import BACK_AND_FORTH, AugmentationConfig
+from lifter.training.augmentation.config import BACK_AND_FORTH, AugmentationConfig
 from lifter.training.losses import LossWeights
 from lifter.training.mocap.library import MotionLibrary
 from lifter.training.schedules import SCHEDULES, Schedule, Stage

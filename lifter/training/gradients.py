@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lifter.runtime.cpu_parallel import map_parts, num_parts
 from lifter.runtime.cuda_graphs import Graph, capture
-from lifter.training.batches import Batch
+from lifter.training.augmentation.batches import Batch
 
 # (inputs (B, T, 17, C), joints (B, T, 17, 3), first frame (1,) int64) -> mean loss
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

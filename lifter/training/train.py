@@ -22,13 +22,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from checkpoints import atomic_write
 from lifter.runtime.precision import precision
-from lifter.training.augmentation_config import AugmentationConfig
-from lifter.training.batches import Batch, make_batch
+from lifter.training.augmentation.batches import Batch, make_batch
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 from lifter.training.gradients import Gradients, Portion, RecordedGradients, gradients_on, num_frames
 from lifter.training.losses import at_rate, pose_loss
 from lifter.training.mocap.library import MotionLibrary, fingerprint
 from lifter.training.muon import Muon
-from lifter.training.random_draws import Rng
 from lifter.training.schedules import Schedule, Stage
 from lifter.training.training_config import InitialWeights, TrainingConfig
 from lifter.training.validation import validate

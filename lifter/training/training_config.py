@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lifter.training.augmentation_config import AugmentationConfig
+from lifter.training.augmentation.config import AugmentationConfig
 from lifter.training.schedules import Schedule
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from lifter.metrics import p_mpjpe, scaled_mpjpe
 from lifter.skeletons import LIMB_JOINTS, MOTION_FPS
-from lifter.training.augmentation_config import CLEAN, AugmentationConfig
-from lifter.training.batches import make_batch
+from lifter.training.augmentation.batches import make_batch
+from lifter.training.augmentation.config import CLEAN, AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 from lifter.training.mocap.library import MotionLibrary
-from lifter.training.random_draws import Rng
 
 FRAMES = 243  # of a window that is scored
 WINDOWS_PER_BATCH = 8

@@ -135,10 +135,7 @@ def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published,
         return said, "is done" not in answer.stdout, pose
 
     said, is_new, pose = run()
-    assert said == (
-        "quality balanced: mediapipe; landmark network full; one person, for more: posemamba fetch yolox-nano; flip "
-        "averaging"
-    )
+    assert said == "quality balanced: mediapipe; landmark network full; everybody; flip averaging"
     assert is_new
     assert pose["models"]["summary"] == said
     said, is_new, _ = run("--quality", "best")
@@ -150,11 +147,11 @@ def test_a_clip_is_done_again_only_where_quality_changes_what_is_used(published,
     assert is_new
     shutil.copy(published(HEAVY), downloaded)
     said, is_new, pose = run("--quality", "best")
-    assert "landmark network mediapipe-heavy; one person" in said
+    assert "landmark network mediapipe-heavy; everybody" in said
     assert is_new
     assert pose["models"]["summary"] == said
     assert pose["provenance"]["detector"]["weights"][HEAVY] == downloads()["mediapipe-heavy"].sha256
     said, is_new, _ = run("--detector-weights", "mediapipe-heavy")
-    assert "landmark network mediapipe-heavy; one person" in said
+    assert "landmark network mediapipe-heavy; everybody" in said
     assert not is_new  # asked for in another way
     assert run()[1]

@@ -70,7 +70,7 @@ def test_the_best_weights_that_are_here_are_used(downloaded, installed):
 
 def test_mediapipe_says_what_it_lacks_for_several_people(downloaded, installed):
     spec = DETECTORS["mediapipe"]
-    assert spec.state() == "usable, one person, for more: posemamba fetch yolox-nano"
+    assert spec.state() == "usable, everybody"
     put(downloaded, "yolox-nano")
     assert spec.state() == "usable, everybody, boxes by yolox-nano"
     with pytest.raises(RuntimeError, match=r"damaged or was replaced; delete it and run posemamba fetch yolox-nano"):
@@ -94,7 +94,7 @@ def test_quality_takes_of_what_is_here_and_says_what_would_be_better(downloaded,
         choice = choose_detector(quality=quality)
         assert (choice.detector, choice.weights) == ("mediapipe", ())
         assert choice.about == (
-            f"mediapipe; landmark network full{hint}; one person, for more: posemamba fetch yolox-nano"
+            f"mediapipe; landmark network full{hint}; everybody"
         )
     put(downloaded, "mediapipe-lite", "mediapipe-heavy", "yolox-nano")
     for quality, network in zip(QUALITIES, (["mediapipe-lite"], [], ["mediapipe-heavy"]), strict=True):
@@ -130,9 +130,9 @@ def test_landmark_networks_are_for_mediapipe_alone(downloaded, installed):
 
 
 def test_an_unknown_quality_names_the_known_ones(downloaded, installed):
-    with pytest.raises(ValueError, match="unknown quality 'ultra'; choose one of fast, balanced, best"):
+    with pytest.raises(ValueError, match="unknown quality 'ultra'; choose from fast, balanced, best"):
         Options(quality="ultra")
-    with pytest.raises(ValueError, match="unknown quality 'ultra'; choose one of fast, balanced, best"):
+    with pytest.raises(ValueError, match="unknown quality 'ultra'; choose from fast, balanced, best"):
         load_detector("mediapipe", quality="ultra")
 
 

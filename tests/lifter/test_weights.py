@@ -107,7 +107,7 @@ def test_every_entry_names_a_network_and_safe_addresses():
 
 
 def test_a_name_means_one_network():
-    published_code = {name: ["reference"] if name.startswith("mdtf") else [] for name in LIFTERS}
+    published_code = {name: ["as_released"] if name.startswith("mdtf") else [] for name in LIFTERS}
     configs = {name: lifter.configuration(name, extras) for name, extras in published_code.items()}
     for entry in filter(lambda each: each.lifter, downloads("lifter").values()):
         require_network(entry, "it", configs[entry.lifter])

@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 from app.cli.main import cli
 from app.evaluation import report
 from app.evaluation.clip_accuracy import frames_of, nearest_person
-from app.evaluation.compare_lifters import compare_lifters
 from app.evaluation.ground_truth import ground_truth_beside
-from app.evaluation.mocap_accuracy import evaluate_mocap
+from app.evaluation.mocap_accuracy import compare_lifters, evaluate_mocap
 from app.evaluation.report import markdown, write_report
 from app.evaluation.smoothness import EXACT, SIMULATED, assess_smoothness, long_clips, simulate, video_of
 from app.evaluation.tables import Evaluation
@@ -28,9 +27,9 @@ from app.results import Pose3D, PoseResult
 from detectors.people import Track
 from lifter.load import Lifter
 from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS
-from lifter.training.augmentation_config import AugmentationConfig
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 from lifter.training.mocap.library import MotionLibrary
-from lifter.training.random_draws import Rng
 from tests.people import STANDING
 
 

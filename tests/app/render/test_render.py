@@ -17,7 +17,7 @@ from app.results import Pose3D, PoseResult
 from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter.skeletons import COCO17, H36M17
-from lifter.training.simulated_detector import coco17_from_h36m17
+from lifter.training.augmentation.simulated_detector import coco17_from_h36m17
 from tests.people import FACING
 
 BACKGROUND = 90

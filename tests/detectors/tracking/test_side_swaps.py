@@ -14,10 +14,10 @@ import torch
 from detectors.pose_geometry import MIRRORED, body_size
 from detectors.tracking.side_swaps import fix_left_right_swaps
 from lifter.skeletons import MOTION_FPS
-from lifter.training.augmentation_config import CLEAN, AugmentationConfig
-from lifter.training.random_draws import Rng
-from lifter.training.simulated_detector import coco17_from_h36m17, hidden_joints, simulate_detections
-from lifter.training.virtual_camera import project_to_camera
+from lifter.training.augmentation.config import CLEAN, AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
+from lifter.training.augmentation.simulated_detector import coco17_from_h36m17, hidden_joints, simulate_detections
+from lifter.training.augmentation.virtual_camera import project_to_camera
 from tests.people import waving
 
 KINDS = {

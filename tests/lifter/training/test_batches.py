@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS, NOMINAL_BONE_SUM_M, coco17_to_h36m17, mirror
-from lifter.training import body_augmentation, simulated_detector
-from lifter.training.augmentation_config import AugmentationConfig
-from lifter.training.random_draws import Rng
-from lifter.training.simulated_detector import coco17_from_h36m17, simulate_detections
+from lifter.training.augmentation import body_augmentation, simulated_detector
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
+from lifter.training.augmentation.simulated_detector import coco17_from_h36m17, simulate_detections
 from tests.people import QUIET, STANDING, STILL, batch_of
 
 

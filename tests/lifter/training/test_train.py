@@ -21,13 +21,13 @@ from lifter.models.hgmamba import HGMamba, HGMambaConfig
 from lifter.models.mdtf import MDTF, MDTFConfig
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.training import ablation, losses, train, validation
-from lifter.training.augmentation_config import AugmentationConfig
-from lifter.training.batches import make_batch
+from lifter.training.augmentation.batches import make_batch
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 from lifter.training.gradients import Gradients, Portion, RecordedGradients
 from lifter.training.losses import LossWeights
 from lifter.training.mocap.library import fingerprint
 from lifter.training.provenance import branch_folder, initial_weights, manifest_entry
-from lifter.training.random_draws import Rng
 from lifter.training.schedules import OURS, SCHEDULES, Schedule, Stage
 from lifter.training.training_config import InitialWeights, TrainingConfig
 from tests.people import STILL

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from lifter.skeletons import H36M17, NOMINAL_BONE_SUM_M, joints_from_bones, mirror
-from lifter.training.augmentation_config import AugmentationConfig
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 from lifter.training.mocap.library import MotionLibrary
-from lifter.training.random_draws import Rng
 
 PARENTS = H36M17.parents
 UPPER_BODY = tuple(range(7, 17))

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from lifter import normalize
 from lifter.skeletons import coco17_to_h36m17
-from lifter.training.augmentation_config import AugmentationConfig
-from lifter.training.body_augmentation import vary_motion
+from lifter.training.augmentation.body_augmentation import vary_motion
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
+from lifter.training.augmentation.simulated_detector import coco17_from_h36m17, hidden_joints, simulate_detections
+from lifter.training.augmentation.virtual_camera import project_to_camera
 from lifter.training.mocap.library import MotionLibrary
-from lifter.training.random_draws import Rng
-from lifter.training.simulated_detector import coco17_from_h36m17, hidden_joints, simulate_detections
-from lifter.training.virtual_camera import project_to_camera
 
 
 @dataclass(frozen=True, eq=False)

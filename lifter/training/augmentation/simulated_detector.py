@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from lifter.skeletons import COCO17, H36M17, MOTION_FPS
-from lifter.training.augmentation_config import AugmentationConfig
-from lifter.training.random_draws import Rng
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 
 # What MediaPipe's errors look like, rounded from a fit to still pictures; ``posemamba evaluate stills`` and
 # ``evaluate clips --detector-errors`` measure them (docs/results.md). Units: the person's size in the picture. First

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lifter import normalize
-from lifter.training.augmentation_config import AugmentationConfig
-from lifter.training.body_augmentation import rotation_matrix
-from lifter.training.random_draws import Rng
+from lifter.training.augmentation.body_augmentation import rotation_matrix
+from lifter.training.augmentation.config import AugmentationConfig
+from lifter.training.augmentation.random_draws import Rng
 
 
 def project_to_camera(world: Tensor, recipe: AugmentationConfig, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Recorded motion as training windows: bodies, cameras and detections that vary at random."""
