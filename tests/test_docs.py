@@ -4,13 +4,17 @@ import contextlib
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 import unicodedata
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
+
+from app.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
@@ -55,6 +59,19 @@ def test_commands_of_make_exist(page, root):
     code = re.findall(r"```\n.*?```|`[^`\n]+`", page.read_text(encoding="utf-8"), re.DOTALL)
     named = {name for text in code for name in re.findall(r"^`*\s*make ([\w./-]+)", text, re.M)}
     assert named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=names_of(PAGES))
+def test_commands_have_the_flags_that_they_are_shown_with(page):
+    text = re.sub(r" *\\\n *", " ", page.read_text(encoding="utf-8"))
+    found = re.findall(r"^(?:\S+/)?posemamba( .+)", text, re.M) + re.findall(r"`posemamba( [^`]+)`", text)
+    for line in found if page.name != "cli.md" else ():  # that one is made of the help
+        words, command = shlex.split(line, comments=True), typer.main.get_command(cli)
+        while words and words[0] in getattr(command, "commands", ()):
+            command = command.commands[words.pop(0)]
+        flags = {"--help"}.union(*([*option.opts, *option.secondary_opts] for option in command.params))
+        assert {word for word in words if word.startswith("-")} <= flags, line
+        assert not hasattr(command, "commands") or not words or words[0][0] in "-.", line
 
 
 def test_readme_is_short_and_begins_with_a_moving_picture(root):
