@@ -85,7 +85,7 @@ def choose_detector(name: str = AUTO, weights: Sequence[str | Path] = (), qualit
         RuntimeError: A package or weights are missing; the message says what to do.
     """
     if quality not in QUALITIES:
-        raise ValueError(f"unknown quality {quality!r}; choose one of {', '.join(QUALITIES)}")
+        raise ValueError(f"unknown quality {quality!r}; choose from {', '.join(QUALITIES)}")
     if name == AUTO and weights:
         raise ValueError("weights belong to one detector; name it instead of auto")
     name = resolve_detector(name)

@@ -141,7 +141,7 @@ def create_model(name: str, drop_path: float | None = None, extras: Sequence[str
     Args:
         name: Key of ``LIFTERS``.
         drop_path: Stochastic depth in place of the published one; nothing for networks without it.
-        extras: Parts of the configuration that are off unless named: "reference" (MDTF), "use_bodyscale" (HGMamba).
+        extras: Parts of the configuration that are off unless named: "as_released" (MDTF), "use_bodyscale" (HGMamba).
 
     Raises:
         ValueError: Unknown name, or an extra that this network does not have.

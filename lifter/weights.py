@@ -56,7 +56,7 @@ def _read_published(entry: Entry, known: dict[str, Entry]) -> Weights:
 
 def require_network(entry: Entry, name: str, config: Any) -> None:
     """Raise ValueError unless a network, called ``name`` and configured so, is the one that an entry is named after."""
-    if config != configuration(entry.lifter, ("reference",) if entry.first_stage else ()):
+    if config != configuration(entry.lifter, ("as_released",) if entry.first_stage else ()):
         raise ValueError(f"it holds weights of {name}, expected {entry.lifter}")
 
 

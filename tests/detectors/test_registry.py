@@ -93,9 +93,7 @@ def test_quality_takes_of_what_is_here_and_says_what_would_be_better(downloaded,
                                          ", better: posemamba fetch mediapipe-heavy"), strict=True):  # fmt: skip
         choice = choose_detector(quality=quality)
         assert (choice.detector, choice.weights) == ("mediapipe", ())
-        assert choice.about == (
-            f"mediapipe; landmark network full{hint}; everybody"
-        )
+        assert choice.about == (f"mediapipe; landmark network full{hint}; everybody")
     put(downloaded, "mediapipe-lite", "mediapipe-heavy", "yolox-nano")
     for quality, network in zip(QUALITIES, (["mediapipe-lite"], [], ["mediapipe-heavy"]), strict=True):
         choice = choose_detector(quality=quality)
