@@ -1,7 +1,7 @@
 """MediaPipe Pose as a detector: frames -> ``People``; it runs without any download.
 
 By itself it finds everybody with the person detector of the package (``detectors.blazepose.multi_person_tracker``), or
-boxes come from another network (``detectors.blazepose.multi_person``). The networks are in
+boxes come from another network (``detectors.blazepose.poses_in_boxes``). The networks are in
 ``detectors.blazepose.networks``; that of the landmarks can be another file.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 
 from checkpoints import downloads, sha256_of
 from detectors.blazepose.landmarker_pool import LandmarkerPool
-from detectors.blazepose.multi_person import MultiPersonPose
 from detectors.blazepose.multi_person_tracker import MultiPersonTracker
 from detectors.blazepose.networks import Landmarker, PersonDetector, model_files
+from detectors.blazepose.poses_in_boxes import MultiPersonPose
 from detectors.boxes.batches import batches, require_rgb
 from detectors.boxes.interpolation import boxed_frames
 from detectors.boxes.load import load_boxes

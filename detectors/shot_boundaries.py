@@ -62,7 +62,7 @@ def pattern_likeness(first: np.ndarray, second: np.ndarray) -> float | None:
     usable = ((first > low) & (first < high) & (second > low) & (second < high)).all(axis=2)
     if usable.mean() < MIN_PATTERN:
         return None
-    a, b = (each[usable].mean(axis=1) for each in (first, second))
+    a, b = (each[usable].ravel() for each in (first, second))
     if min(a.std(), b.std()) < MIN_CONTRAST:
         return None
     return float(np.corrcoef(a, b)[0, 1])

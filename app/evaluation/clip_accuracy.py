@@ -24,15 +24,16 @@ from app.results import PoseResult
 from lifter import metrics
 
 COLUMNS = {
-    "limbs_scaled": "12 limb joints: MPJPE (scale-aligned)",
+    "limbs_scaled": "MPJPE (scale-aligned)",
     "limbs_pa": "PA-MPJPE",
-    "limbs_in_plane": "scale-aligned, in the picture plane",
-    "limbs_depth": "scale-aligned, depth",
+    "limbs_in_plane": "in plane",
+    "limbs_depth": "in depth",
     "limbs_root_relative": "MPJPE",
-    "all_root_relative": "17 joints: MPJPE",
-    "all_pa": "17 joints: PA-MPJPE",
+    "all_root_relative": "MPJPE, 17 joints",
+    "all_pa": "PA-MPJPE, 17 joints",
     "jitter_ratio": "acceleration ratio",
 }
+EXPLAINED = "12 limb joints where not 17; in plane and in depth: parts of MPJPE (scale-aligned)"
 SHORT_WINDOW = 81  # frames; a network that has learned to use long windows is better in them than in these
 PIXELS, EXACT, MEDIAPIPE = "pixels, this app", "ground-truth 2D, this app", "MediaPipe world landmarks"
 PIXELS_SHORT, EXACT_SHORT = (f"{source}, windows of {SHORT_WINDOW} frames" for source in ("pixels", "ground-truth 2D"))
@@ -73,14 +74,16 @@ def _clip_table(clip: Path, scores: list[Score], caption: str) -> Table:
         (f"person {score.person}: " * several + f"{score.source} ({score.frames})", *_numbers(score.errors))
         for score in scores
     ]
-    return new_table(f"{clip.name}: error in mm", ["3D from (frames scored)", *COLUMNS.values()], rows, caption)
+    return new_table(
+        f"{clip.name}: error in mm", ["3D from (frames scored)", *COLUMNS.values()], rows, f"{EXPLAINED}; {caption}"
+    )
 
 
 def _mean_table(scores: list[Score], num_clips: int, num_people: int) -> Table:
     table = new_table(
         f"mean over {num_people} people in {num_clips} clips, each counting once: error in mm",
         ["3D from (people scored)", *COLUMNS.values()],
-        caption="a row over fewer people leaves out those who were not found; compare it within the clips",
+        caption=f"{EXPLAINED}; a row over fewer people leaves out those who were not found",
     )
     for source in (PIXELS, PIXELS_SHORT, EXACT, EXACT_SHORT, MEDIAPIPE):
         rows = [score.errors for score in scores if score.source == source]

@@ -25,7 +25,7 @@ def new_table(
     """Return a table whose first column is text and whose others are numbers."""
     table = Table(title=title, caption=caption)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
     for row in rows:
         table.add_row(*row)
     return table

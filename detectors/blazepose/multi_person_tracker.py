@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detectors.blazepose.multi_person import BOX_MARGIN
 from detectors.blazepose.one_euro_filter import OneEuroFilter
+from detectors.blazepose.poses_in_boxes import BOX_MARGIN
 from detectors.blazepose.search_plan import Part, SearchPlan
 from detectors.blazepose.types import PADDING, PoseDetection, RotatedRoi
 from detectors.people import People

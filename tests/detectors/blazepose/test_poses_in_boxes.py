@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from detectors.blazepose.multi_person import MIN_FIT, PADDING, MultiPersonPose, fit
 from detectors.blazepose.one_euro_filter import OneEuroFilter
+from detectors.blazepose.poses_in_boxes import MIN_FIT, PADDING, MultiPersonPose, fit
 from detectors.blazepose.types import PoseDetection, RotatedRoi
 from detectors.boxes.types import BoxDetections
 from tests.people import COCO_STANDING as STANDING
