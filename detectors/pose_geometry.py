@@ -13,6 +13,26 @@ from lifter.skeletons import COCO17
 
 BODY = np.r_[0, 5:17]  # nose and the twelve limb joints; eyes and ears add nothing to place and size
 TORSO = np.array([5, 6, 11, 12])  # shoulders and hips
+BONES = np.array(
+    [
+        (0, 5),
+        (0, 6),
+        (5, 6),
+        (5, 7),
+        (7, 9),
+        (6, 8),
+        (8, 10),
+        (5, 11),
+        (6, 12),
+        (5, 12),
+        (6, 11),
+        (11, 12),
+        (11, 13),
+        (13, 15),
+        (12, 14),
+        (14, 16),
+    ]
+)  # of the body; those from shoulder to opposite hip stand for the trunk's area
 MIRRORED = np.array(COCO17.mirrored)  # left and right swapped
 
 # What a body can do from one frame to the next (the first number) and for every further frame unseen. Chosen for 10 fps
@@ -113,3 +133,20 @@ def pose_difference(first: np.ndarray, second: np.ndarray) -> float:
         float(np.median(np.linalg.norm((first - other)[BODY], axis=1))) for other in (second, second[MIRRORED])
     )
     return min(straight, swapped) / body_size(first)
+
+
+def share_on_body(inner: np.ndarray, outer: np.ndarray, reach: float) -> float:
+    """Return the share of nose and limb joints of one pose that lie on the bones of another.
+
+    Args:
+        inner: (17, 2) keypoints in px.
+        outer: (17, 2) keypoints in px.
+        reach: How far from a bone still counts [body sizes of ``outer``].
+    """
+    joints = inner[BODY][:, None]  # (13, 1, 2)
+    start, stop = outer[BONES[:, 0]], outer[BONES[:, 1]]
+    bone = stop - start
+    along = ((joints - start) * bone).sum(-1) / np.maximum((bone**2).sum(-1), 1e-9)
+    nearest = start + np.clip(along, 0, 1)[..., None] * bone
+    distance = np.linalg.norm(joints - nearest, axis=-1).min(axis=1)
+    return float((distance <= reach * body_size(outer)).mean())

@@ -22,7 +22,16 @@ from detectors.blazepose.poses_in_boxes import BOX_MARGIN
 from detectors.blazepose.search_plan import Part, SearchPlan
 from detectors.blazepose.types import PADDING, PoseDetection, RotatedRoi
 from detectors.people import People
-from detectors.pose_geometry import BODY, body_center, grow_box, motion_strain, oks, pose_difference
+from detectors.pose_geometry import (
+    BODY,
+    body_center,
+    body_size,
+    grow_box,
+    motion_strain,
+    oks,
+    pose_difference,
+    share_on_body,
+)
 from detectors.shot_boundaries import ShotBoundaryDetector
 
 SEARCH_FRAMES = 3  # one part of the picture is searched every so many frames; every frame while nobody is followed
@@ -39,6 +48,8 @@ MAX_DIFFERENCE = 0.12  # of two views of one body [body sizes]
 AUDIT_FRAMES = 12  # one of these views of everybody this often: drift onto furniture is smooth
 MAX_STRIKES = 3  # of these in a row that may fail
 SAME_BODY_OKS = 0.6  # of two bodies in one frame
+# A smaller body most of whose joints lie on somebody's bones is a part of that person, such as two legs and an arm.
+PART_SIZE, PART_SHARE, PART_REACH = 0.85, 0.7, 0.06
 SAME_PLACE = 0.12  # distance of two regions' centers [sides of the larger without padding] of one person ...
 SAME_SIZE = 1.6  # ... and ratio of their sides
 DRIFT_MEMORY = 0.5  # weight of the past in the running mean of a person's motion
@@ -95,8 +106,9 @@ class HeldFrame:
         self.sightings[id(person)] = (person, body, region)
 
     def has(self, body: PoseDetection) -> bool:
-        """Return whether somebody who was seen in the frame is this body."""
-        return _is_any_of(body, [seen for _, seen, _ in self.sightings.values()])
+        """Return whether somebody who was seen in the frame is this body, or it is a part of somebody."""
+        seen = [other for _, other, _ in self.sightings.values()]
+        return _is_any_of(body, seen) or any(_is_part_of(body, other) for other in seen)
 
 
 class MultiPersonTracker:
@@ -155,9 +167,12 @@ class MultiPersonTracker:
                 held.add(person, person.body, person.region)
 
     def _is_given_up(self, person: Person) -> bool:
-        is_ghost = person.strikes >= (TRIAL_STRIKES if person.trial else MAX_STRIKES)
-        self.events["ghost"] += is_ghost
-        return is_ghost or person.missing > (0 if person.trial else PATIENCE_FRAMES)
+        if person.strikes < (TRIAL_STRIKES if person.trial else MAX_STRIKES):
+            return person.missing > (0 if person.trial else PATIENCE_FRAMES)
+        self.events["ghost"] += 1
+        for held in self._held:  # nobody was there
+            held.sightings.pop(id(person), None)
+        return True
 
     def _drop_duplicates(self) -> None:
         """Let go of whoever slid onto somebody else: of two who are one body, the one followed for less time."""
@@ -171,11 +186,13 @@ class MultiPersonTracker:
 
     def _audit(self, frame: np.ndarray) -> None:
         """Look at those whose turn it is from another view: people look alike in it, hallucinations do not."""
-        for person in self._people:
+        for number, person in enumerate(self._people):
             person.unaudited += person.missing == 0
             if person.missing or person.unaudited < (TRIAL_FRAMES if person.trial else AUDIT_FRAMES):
                 continue
-            if self._is_alike(frame, person.body, person.region, VIEWS[(person.strikes + person.trial) % len(VIEWS)]):
+            is_part = any(_is_part_of(person.body, p.body) for p in self._people[:number] if p.missing == 0)
+            view = VIEWS[(person.strikes + person.trial) % len(VIEWS)]
+            if not is_part and self._is_alike(frame, person.body, person.region, view):
                 person.unaudited = 0
                 person.trial = max(0, person.trial - 1)
                 person.strikes = person.strikes if person.trial else 0
@@ -266,6 +283,12 @@ def _is_any_of(body: PoseDetection, others: list[PoseDetection]) -> bool:
             np.stack([other.scores for other in others]), body.scores[None],
         ).max() > SAME_BODY_OKS
     )  # fmt: skip
+
+
+def _is_part_of(body: PoseDetection, other: PoseDetection) -> bool:
+    if body_size(body.keypoints) > PART_SIZE * body_size(other.keypoints):
+        return False
+    return share_on_body(body.keypoints, other.keypoints, PART_REACH) >= PART_SHARE
 
 
 def _to_people(held: HeldFrame) -> People:

@@ -146,6 +146,14 @@ def test_several_people_need_no_download(shared):
 
 
 @needs_mediapipe
+def test_one_person_with_a_ball_is_one_person(shared):
+    """His legs and the ball look like a smaller bent person in some frames."""
+    frames = [np.rot90(frame) for frame in decode(shared / "data" / "videos" / "vertical_rotflag_juggle.mp4", 90)[30:]]
+    found = list(load_detector("mediapipe")(np.ascontiguousarray(frame) for frame in frames))
+    assert [len(frame) for frame in found] == [1] * len(frames)
+
+
+@needs_mediapipe
 @pytest.mark.parametrize(("factor", "least"), [(4, 0.98), (8, 0.9)])
 def test_small_people_are_found(factor, least):
     """The sample clip as a small part of a gray picture."""

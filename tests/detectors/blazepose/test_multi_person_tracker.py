@@ -7,7 +7,7 @@ from detectors.blazepose.landmarker_pool import mirrored_answer, mirrored_region
 from detectors.blazepose.multi_person_tracker import HELD_FRAMES, PATIENCE_FRAMES, MultiPersonTracker
 from detectors.blazepose.search_plan import SearchPlan
 from detectors.blazepose.types import PoseDetection, RotatedRoi
-from detectors.pose_geometry import body_center, body_size
+from detectors.pose_geometry import body_center, body_size, share_on_body
 from tests.people import body, standing
 
 HEIGHT, WIDTH, SIZE = 480, 640, 160
@@ -107,6 +107,16 @@ def test_two_people_who_are_one_are_one():
 def test_what_looks_like_a_person_from_one_side_only_is_none():
     world = World([[100, 400]] * 40, odd=(400,))
     assert world.track() == [[middle(100)]] * 40
+
+
+def test_a_part_of_a_body_is_nobody():
+    """Two legs with an arm, seen as a smaller bent body, lie on the bones of the person; a child beside does not."""
+    whole, part = body(300, 240, 300), standing(300, 240, 300)
+    part[:11] = part[11:13].repeat([6, 5], axis=0) + np.random.default_rng(0).normal(0, 4, (11, 2))
+    assert share_on_body(part, whole.keypoints, 0.06) > 0.9
+    assert share_on_body(body(300, 240, 300).keypoints, part, 0.06) < 0.7
+    for x in (380, 420):
+        assert share_on_body(body(x, 300, 150).keypoints, whole.keypoints, 0.06) < 0.3
 
 
 def test_a_cut_begins_anew():
