@@ -52,6 +52,7 @@ SAME_BODY_OKS = 0.6  # of two bodies in one frame
 PART_SIZE, PART_SHARE, PART_REACH = 0.85, 0.7, 0.06
 SAME_PLACE = 0.12  # distance of two regions' centers [sides of the larger without padding] of one person ...
 SAME_SIZE = 1.6  # ... and ratio of their sides
+REGION_SHARE = 0.5  # of the newest answer in size and turn of the next region; MediaPipe smooths it, too
 DRIFT_MEMORY = 0.5  # weight of the past in the running mean of a person's motion
 
 Answer = tuple[PoseDetection, RotatedRoi] | None
@@ -87,7 +88,13 @@ class Person:
         """Note where the person is seen now."""
         move = (body_center(body.keypoints) - body_center(self.body.keypoints)) / (self.missing + 1)
         self.drift = DRIFT_MEMORY * self.drift + (1 - DRIFT_MEMORY) * move
-        self.body, self.region, self.missing = body, region, 0
+        turn = (region.angle - self.region.angle + np.pi) % (2 * np.pi) - np.pi
+        self.region = replace(
+            region,
+            side=self.region.side + REGION_SHARE * (region.side - self.region.side),
+            angle=self.region.angle + REGION_SHARE * turn,
+        )
+        self.body, self.missing = body, 0
 
     def strain_of(self, body: PoseDetection) -> float:
         """Return how hard it is to get to ``body``, see ``motion_strain``."""

@@ -60,7 +60,7 @@ ABLATIONS: dict[str, Ablation] = {
     "motion as recorded": Ablation(
         "nothing spliced, bent or tilted", recipe=AugmentationConfig(p_varied=0.0, p_tilt=0.0)
     ),
-    "exact 2D in training": Ablation("no simulated detections", recipe=AugmentationConfig(p_exact=1.0)),
+    "ground-truth 2D in training": Ablation("no simulated detections", recipe=AugmentationConfig(p_exact=1.0)),
     "level cameras": Ablation(
         "no high, low or moving cameras", recipe=AugmentationConfig(p_steep_camera=0.0, p_turning_camera=0.0)
     ),
