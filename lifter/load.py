@@ -175,9 +175,9 @@ def _name(module: ModuleType, config: Any) -> str:
     for name, spec in LIFTERS.items():
         if spec.module == module.__name__ and getattr(module, spec.config) == plain:
             return name
-    told = [f"{field.name}{getattr(plain, field.name)}" for field in fields(plain)
+    changed = [f"{field.name}{getattr(plain, field.name)}" for field in fields(plain)
             if getattr(plain, field.name) != field.default]  # fmt: skip
-    return "-".join([module.__name__.rpartition(".")[2], *told])
+    return "-".join([module.__name__.rpartition(".")[2], *changed])
 
 
 def _on_all_cores(model: nn.Module, rows: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ LAGS_S = (1 / 30, 0.27, 0.53)
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One person in n pictures, in units of the person where not said otherwise.
+    """One person in n pictures, in units of the person unless stated otherwise.
 
     Attributes:
         errors: (n, 17, 2) detected minus true COCO-17 points: across the trunk to its right, and up the trunk.

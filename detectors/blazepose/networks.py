@@ -248,7 +248,7 @@ def num_threads() -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what C++ writes to the process's stderr meanwhile; environment variables do not stop all of it."""
+    """Drop what C++ writes to the process's stderr inside the block; environment variables do not stop all of it."""
     os.environ.setdefault("GLOG_minloglevel", "2")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()

@@ -156,12 +156,12 @@ def load(weights: Weights, device: str = "cpu") -> Yolo:
 
 def _long_side(weights: Weights) -> int:
     """Return the picture size that a file says it was trained with, else ``LONG_SIDE``."""
-    said = weights.about.get("input", LONG_SIDE)
-    if not str(said).isdecimal() or not STRIDE <= int(said) <= MAX_LONG_SIDE:
+    side = weights.about.get("input", LONG_SIDE)
+    if not str(side).isdecimal() or not STRIDE <= int(side) <= MAX_LONG_SIDE:
         raise ValueError(
-            f"{weights.path} says input {said!r}; expected the longer side, {STRIDE} to {MAX_LONG_SIDE} px"
+            f"{weights.path} says input {side!r}; expected the longer side, {STRIDE} to {MAX_LONG_SIDE} px"
         )
-    return int(said)
+    return int(side)
 
 
 def _architecture(weights: Weights) -> tuple[Path, str, str]:
@@ -173,9 +173,9 @@ def _architecture(weights: Weights) -> tuple[Path, str, str]:
         weights.path,
     ]
     for candidate in candidates:
-        said = ARCHITECTURE.fullmatch(Path(candidate).name) if isinstance(candidate, (str, Path)) else None
-        if said is not None:
-            family, size, pose = said[1], said[2], said[3] or ""
+        match = ARCHITECTURE.fullmatch(Path(candidate).name) if isinstance(candidate, (str, Path)) else None
+        if match is not None:
+            family, size, pose = match[1], match[2], match[3] or ""
             return Path(FOLDERS[family]) / f"{family}{pose}.yaml", f"{family}{size}{pose}", size
     raise ValueError(
         f"{weights.path} does not say its architecture; expected one of {', '.join(FOLDERS)} in size n, s, m, "

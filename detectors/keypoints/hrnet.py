@@ -204,13 +204,13 @@ def _width_of(tensors: Mapping[str, Tensor], weights: Weights) -> int:
 
 
 def _input_size(weights: Weights) -> tuple[int, int]:
-    said = INPUT.search(str(weights.about.get("input", ""))) or INPUT.search(weights.path.name)
-    if said is None:
+    match = INPUT.search(str(weights.about.get("input", ""))) or INPUT.search(weights.path.name)
+    if match is None:
         raise ValueError(
             f"nothing says which input size {weights.path} was trained for; name it as the published files are, "
             "for example pose_hrnet_w32_256x192.pth (height x width)"
         )
-    height, width = int(said[1]), int(said[2])
+    height, width = int(match[1]), int(match[2])
     if height % 32 or width % 32 or max(height, width) > 1024:
         raise ValueError(f"{weights.path} says input {height}x{width}; expected multiples of 32 up to 1024")
     return height, width

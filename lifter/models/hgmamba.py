@@ -149,7 +149,7 @@ class Block(nn.Module):
         return self.mamba_spatial(x) + self.mamba_temporal(x)  # both with their identity, as published
 
     def _scanned_in_any_order(self, x: Tensor) -> Tensor:
-        """Return ``_scanned`` with the joints shuffled meanwhile, at the block's rate; one draw for the whole batch."""
+        """Return ``_scanned`` with the joints shuffled, at the block's rate; one draw for the whole batch."""
         order = torch.rand(NUM_JOINTS, device=x.device).argsort()
         is_shuffled = torch.rand((), device=x.device) < self.shuffle  # no branch: the device must not wait for us
         order = torch.where(is_shuffled, order, torch.arange(NUM_JOINTS, device=x.device))

@@ -58,7 +58,7 @@ def capture(work: Callable[[], Tensor], shared: Graph | None = None) -> Graph:
         torch.cuda.current_stream().wait_stream(side)
         graph, pool = torch.cuda.CUDAGraph(), shared.graph.pool() if shared else None
         try:
-            # another thread of the program may use the GPU meanwhile: only our own calls can spoil the capture
+            # another thread of the program may use the GPU at the same time: only our own calls can spoil the capture
             with torch.cuda.graph(graph, pool, stream=side, capture_error_mode="thread_local"):
                 outputs = work()
         except RuntimeError as error:

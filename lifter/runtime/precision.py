@@ -14,7 +14,7 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 def precision(name: str, device: torch.device) -> Iterator[None]:
     """Run matrix products and convolutions on ``device`` in "fp32", "tf32" or "bf16" (autocast) for a while.
 
-    PyTorch lets convolutions use TF32 unless told otherwise, and a program around us may have allowed it for matrix
+    PyTorch lets convolutions use TF32 by default, and a program around us may have allowed it for matrix
     products: 10 bits of mantissa instead of 23. The scan itself is float32 in all three.
 
     Raises:

@@ -75,7 +75,7 @@ def read_rows(file: TextIO, num_frames: int, num_channels: int) -> np.ndarray:
     """Return the rest of the file as float64 (num_frames, num_channels)."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # no rows at all: said better below
+            warnings.simplefilter("ignore", UserWarning)  # no rows at all: a clearer error is raised below
             rows = np.loadtxt(file, dtype=np.float64, comments=None, ndmin=2, max_rows=num_frames + 1)
     except ValueError as error:
         reason = str(error).split(";")[0]

@@ -122,7 +122,7 @@ def load_motion(folder: Path, split: str, report: Callable[[str], None] = log.wa
         folder: Searched for ``*.bvh``, ``*.amc`` (with its ``*.asf``) and ``*.npz`` with the keys rel (F, 17, 3),
             root (F, 3), clip_start (M + 1,), clip_name (M,) and fps.
         split: Which subjects.
-        report: Is told which files were left out and why.
+        report: Takes a line for every file that was left out, with the reason.
 
     Raises:
         FileNotFoundError: No such folder, or no motion of that split in it.
