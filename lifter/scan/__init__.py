@@ -58,6 +58,8 @@ def _first_usable(device: str) -> str:
     name = next(name for name in order if reasons[name] is None)
     skipped = "; ".join(f"{other}: {reason}" for other, reason in reasons.items() if reason)
     log.info("scan backend on %s: %s%s", device, describe(name), f" ({skipped})" if skipped else "")
+    if torch.device(device).type == "cpu" and name != "cpu":
+        log.warning("the compiled scan is not used, %s takes its place, many times slower: %s", name, reasons["cpu"])
     return name
 
 

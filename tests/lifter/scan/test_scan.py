@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -337,6 +338,16 @@ def test_strided_inputs_give_the_same(runner):
 
 
 # ---------------------------------------------------------------------------------------------- the door
+
+
+def test_a_missing_kernel_is_no_secret(monkeypatch, caplog):
+    absent = SimpleNamespace(why_not=lambda device: "no compiled kernel: its sources have changed")
+    monkeypatch.setitem(scan.BACKENDS, "cpu", absent)
+    scan._first_usable.cache_clear()
+    assert scan.resolve_backend("auto", "cpu") == "torch"
+    scan._first_usable.cache_clear()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.endswith("many times slower: no compiled kernel: its sources have changed")
 
 
 def test_auto_takes_the_first_usable_backend():
