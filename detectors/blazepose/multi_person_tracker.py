@@ -37,7 +37,7 @@ from detectors.shot_boundaries import ShotBoundaryDetector
 SEARCH_FRAMES = 3  # one part of the picture is searched every so many frames; every frame while nobody is followed
 HELD_FRAMES = 32  # of the past, to follow newcomers backwards: about as long as a round of coarse searches takes
 HELD_BYTES = 256 << 20
-PATIENCE_FRAMES = 12  # a person is looked for this long where he was lost
+PATIENCE_FRAMES = 12  # a person is looked for this long where they were lost
 # Views of a body, as factors of the region's side, turns [radians] and whether mirrored. People look alike in all of
 # them (median joint distances of 0.01 to 0.05 body sizes on real clips); furniture becomes another body, or none.
 VIEWS = ((1.25, 0.0, True), (1.0, 0.3, False), (0.85, 0.0, False), (1.0, 0.0, True))
@@ -207,21 +207,19 @@ class MultiPersonTracker:
                 person.strikes += 1
 
     def _search(self, held: HeldFrame) -> None:
-        """Search a part of the picture, all of it where a shot begins."""
+        """Search a part of the picture; where a shot begins all of it, at smaller scales only if nobody is found."""
         height, width = held.frame.shape[:2]
         self._since_search += 1
         if self._plan is None:
-            self._plan, parts = SearchPlan(height, width), []
+            self._plan = SearchPlan(height, width)
             for part in self._plan.coarse:
                 self._search_part(held, part)
             if not self._people:
-                parts = self._plan.fine
+                for part in self._plan.fine:
+                    self._search_part(held, part)
         elif self._since_search >= SEARCH_FRAMES or not self._people:
-            self._since_search, parts = 0, [self._plan.next()]
-        else:
-            return
-        for part in parts:
-            self._search_part(held, part)
+            self._since_search = 0
+            self._search_part(held, self._plan.next())
 
     def _search_part(self, held: HeldFrame, part: Part) -> None:
         """Follow from now on who is new in a part of the frame."""
@@ -293,6 +291,7 @@ def _is_any_of(body: PoseDetection, others: list[PoseDetection]) -> bool:
 
 
 def _is_part_of(body: PoseDetection, other: PoseDetection) -> bool:
+    """Return whether ``body`` is made of some limbs of ``other``."""
     if body_size(body.keypoints) > PART_SIZE * body_size(other.keypoints):
         return False
     return share_on_body(body.keypoints, other.keypoints, PART_REACH) >= PART_SHARE

@@ -1,7 +1,7 @@
 """Which parts of a picture to search for people: the whole picture, and overlapping squares at smaller scales.
 
 The person detector sees people who fill more than about a quarter of what it is given. Squares of half, a quarter and
-a seventh of the picture's longer side bring everybody down to a twenty-fifth of it within reach.
+a seventh of the picture's longer side bring smaller people within reach; tested down to a twentieth of its height.
 """
 
 from __future__ import annotations
