@@ -14,7 +14,9 @@ from lifter import LIFTERS, usable_lifters
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
-FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
+FORMATS = (  # of app.export, which would import torch
+    "json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer", "angles", "mot", "movement",
+)  # fmt: skip
 UP_AXES = ("y", "z")
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from app.biomechanics.movement_summary import write_movement
+from app.export.angles import write_angles, write_mot
 from app.export.bvh import write_bvh
 from app.export.coco import write_coco
 from app.export.csv import write_csv
@@ -50,6 +52,9 @@ WRITERS = {
     "glb": Writer(write_glb, "glb"),
     "coco": Writer(write_coco, "coco.json"),
     "viewer": Writer(write_viewer, "html", stem="viewer"),
+    "angles": Writer(write_angles, "csv", stem="angles"),
+    "mot": Writer(write_mot, "mot", holds_one=True, stem="angles"),
+    "movement": Writer(write_movement, "json", stem="movement"),
 }
 
 

@@ -129,8 +129,12 @@ def test_overlay_plays_in_a_browser_and_keeps_count_and_times(make_result, tmp_p
 @pytest.mark.parametrize("num_people", [0, 1, 2])
 def test_people_get_files_of_their_own_where_a_format_holds_one(make_result, tmp_path, num_people):
     written = export(make_result(num_people), tmp_path / "out", formats=FORMATS, has_overlay=False)
-    one_for_all = {"pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json", "viewer.html"}
-    own = {f"pose.person{i}.{suffix}" for i in range(num_people) for suffix in ("bvh", "trc")}
+    one_for_all = {
+        "pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json", "viewer.html", "angles.csv", "movement.json",
+    }  # fmt: skip
+    own = {name.format(i) for i in range(num_people) for name in (
+        "pose.person{}.bvh", "pose.person{}.trc", "angles.person{}.mot",
+    )}  # fmt: skip
     assert {path.name for path in (tmp_path / "out").iterdir()} == one_for_all | own
     assert {path.name for path in written.values()} == one_for_all | own
 
