@@ -18,6 +18,9 @@ FORMATS = (  # of app.export, which would import torch
     "json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer", "angles", "mot", "movement",
 )  # fmt: skip
 UP_AXES = ("y", "z")
+OVERLAY_STYLES = ("side-by-side", "picture", "3d")
+OVERLAY_SHAPES = ("clip", "16:9", "9:16")
+PREVIEWS = ("none", "gif", "webp", "mp4")
 
 
 def person_ids(people: str) -> list[int]:
@@ -110,6 +113,22 @@ class Options:
         "level.", flag="gravity-align", is_advanced=True, web=API,
     )  # fmt: skip
     has_overlay: bool = setting(True, "Write overlay.mp4.", flag="overlay")
+    overlay_style: str = setting(
+        "side-by-side", "What overlay and preview show: the picture with skeletons, the 3D, or both",
+        choices=OVERLAY_STYLES, is_advanced=True, web=API,
+    )  # fmt: skip
+    overlay_shape: str = setting(
+        "clip", "Shape of overlay and preview; clip is as the clip gives it", choices=OVERLAY_SHAPES, is_advanced=True,
+        web=API,
+    )  # fmt: skip
+    has_angles: bool = setting(
+        False, "Write joint angles in degrees at the joints, in overlay and preview.", flag="overlay-angles",
+        is_advanced=True, web=API,
+    )  # fmt: skip
+    preview: str = setting(
+        "none", "Also write a short moving picture to share, preview.gif and so on: the liveliest 8 seconds",
+        choices=PREVIEWS, is_advanced=True, web=API,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -33,7 +33,6 @@ def draw_curves(csvs: list[Path], png: Path) -> Path:
     Raises:
         FileNotFoundError: One of the files is missing.
         ValueError: No file has a row, or a file is no such CSV.
-        RuntimeError: matplotlib is not installed.
     """
     part = png.with_name(png.name + ".part")
     figure_of(csvs).savefig(part, format="png", dpi=100)
@@ -43,11 +42,9 @@ def draw_curves(csvs: list[Path], png: Path) -> Path:
 
 def figure_of(csvs: list[Path]) -> Figure:
     """Return the curves as a figure of matplotlib; errors as ``draw_curves``."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure  # not pyplot: no display, no global state
-    except ImportError as error:
-        raise RuntimeError("drawing curves needs matplotlib: pip install -e '.[report]'") from error
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # not pyplot: no display, no global state
+
     runs = [run for run in (read_curve(path) for path in csvs) if run["minutes"]]
     if not runs:
         raise ValueError(f"no rows in {', '.join(map(str, csvs)) or 'no file'}; expected curves of 'posemamba train'")

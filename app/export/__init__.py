@@ -18,6 +18,7 @@ from app.export.npz import write_npz
 from app.export.trc import write_trc
 from app.progress import Clock, Progress, silent
 from app.render.overlay import render_frames
+from app.report.preview import write_preview
 from app.results import PoseResult
 from app.video.reader import VideoReader
 from app.video.writer import write_video
@@ -66,7 +67,7 @@ def export(
     has_overlay: bool | None = None,
     progress: Progress = silent,
 ) -> dict[str, Path]:
-    """Write pose.<format>, viewer.html and overlay.mp4 into ``folder``; return their paths by kind ("bvh person0").
+    """Write pose.<format>, overlay.mp4 and so on into ``folder``; return their paths by kind ("bvh person0").
 
     A file gets its name when it is complete, never before. Files of an earlier run that this one does not write are
     removed: they would not belong to the new numbers. Time spent is added to ``result.stage_seconds``.
@@ -84,12 +85,15 @@ def export(
     """
     formats = result.options.formats if formats is None else formats
     has_overlay = result.options.has_overlay if has_overlay is None else has_overlay
+    preview = result.options.preview
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
     files = [file for name in formats for file in _files(result, name)]
     written = {kind: folder / name for kind, name, _ in files}
     if has_overlay:
         written["overlay"] = folder / "overlay.mp4"
+    if preview != "none":
+        written["preview"] = folder / f"preview.{preview}"
     for stale in set(_written_before(folder)) - set(written.values()):
         stale.unlink()
     for kind, _, write in files:
@@ -101,6 +105,10 @@ def export(
         with atomic_write(written["overlay"]) as part:
             write_video(part, progress(frames, "overlay", result.video.num_frames), result.video)
         clock.lap("overlay")
+    if preview != "none":
+        with atomic_write(written["preview"]) as part:
+            write_preview(result, part, preview)
+        clock.lap("preview")
     result.stage_seconds.update(clock.seconds)
     return written
 
@@ -123,3 +131,4 @@ def _written_before(folder: Path) -> Iterator[Path]:
         person = ".person*" if writer.holds_one else ""
         yield from folder.glob(f"{writer.stem}{person}.{writer.suffix}")
     yield from folder.glob("overlay.mp4")
+    yield from folder.glob("preview.*")

@@ -5,11 +5,13 @@ Blue is the person's left, orange the right, white the middle. What is uncertain
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from lifter.skeletons import Skeleton
 
@@ -85,25 +87,18 @@ def mix(a: Color, b: Color, share: float) -> Color:
     return red, green, blue
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def make_label(text: str, height_px: float, color: Color, pill: Color | None) -> np.ndarray:
-    """Return (h, w, 4) uint8 RGBA text of cap height ``height_px`` times 0.7, on a rounded pill if it has a color.
-
-    Drawn four times too large and shrunk: OpenCV's stroke font looks like a real one that way.
-    """
-    zoom, font = 4, cv2.FONT_HERSHEY_DUPLEX
-    cap = 0.7 * height_px * zoom
-    scale = cv2.getFontScaleFromHeight(font, round(cap), 1)
-    weight = max(1, round(0.13 * cap))
-    (width, tall), _ = cv2.getTextSize(text, font, scale, weight)
-    pad_x, pad_y = round(0.75 * cap), round(0.55 * cap)
-    shape = (tall + 2 * pad_y, width + 2 * pad_x)
-    letters, plate = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    cv2.putText(letters, text, (pad_x, pad_y + tall), font, scale, (255,), weight, cv2.LINE_AA)
-    radius = shape[0] // 2
-    cv2.line(plate, (radius, radius), (shape[1] - radius - 1, radius), (255,), 2 * radius - 1, cv2.LINE_AA)
-    size = (max(1, shape[1] // zoom), max(1, shape[0] // zoom))
-    ink, plate_ink = (cv2.resize(m, size, interpolation=cv2.INTER_AREA)[..., None] / 255 for m in (letters, plate))
+    """Return (h, w, 4) uint8 RGBA text of cap height ``height_px`` times 0.7, on a rounded pill if it has a color."""
+    font = ImageFont.load_default(size=height_px)
+    left, _, right, _ = font.getbbox(text)
+    _, top, _, bottom = font.getbbox("H0")
+    pad_x, pad_y = round(0.5 * height_px), round(0.38 * height_px)
+    size = (math.ceil(right - left) + 2 * pad_x, math.ceil(bottom - top) + 2 * pad_y)
+    letters, plate = Image.new("L", size), Image.new("L", (4 * size[0], 4 * size[1]))
+    ImageDraw.Draw(letters).text((pad_x - left, pad_y - top), text, font=font, fill=255)
+    ImageDraw.Draw(plate).rounded_rectangle((0, 0, 4 * size[0] - 1, 4 * size[1] - 1), 2 * size[1], fill=255)
+    ink, plate_ink = (np.asarray(m.resize(size, Image.Resampling.BOX))[..., None] / 255 for m in (letters, plate))
     under = np.array(color if pill is None else pill)
     rgb = under + ink * (np.array(color) - under)
     alpha = 255 * (ink if pill is None else np.maximum(0.92 * plate_ink, ink))

@@ -1,20 +1,19 @@
-"""``Scene3D``: the 3D panel beside the picture; one camera, one scale and one floor for the whole clip."""
+"""``Scene3D``: the 3D panel; one camera and one scale for a whole shot, everybody where they are in the world."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from app.geometry.floor_places import floor_places
-from app.geometry.gravity import ANKLES
-from app.geometry.world import ANKLE_HEIGHT, body_height
-from app.motion import Pose3D
 from app.render.drawing import (
     FAR_PX,
+    LEFT,
     OUTLINE,
+    RIGHT,
     SUBPIXEL,
     WHITE,
     Color,
@@ -25,50 +24,54 @@ from app.render.drawing import (
     mix,
     opacity_of,
     person_color,
-    running_mean,
     side_colors,
     stamp,
 )
 from app.render.scene_camera import SceneCamera
-from app.render.scene_floor import GROUND, VIEW_TURN, draw_floor
-from detectors.people import Track
+from app.render.scene_floor import GROUND, draw_floor
+from app.render.scene_stage import stage_of
+from app.results import PoseResult
 from lifter.skeletons import H36M17
 
 LIGHT_SLANT = (0.30, 0.22)  # how far a shadow falls right and back per unit of height
+TRAIL_S = 2.0
+QUIET: Color = (150, 160, 180)
 COLORS_3D = side_colors(H36M17)
 BONES_3D = bones_of(H36M17.edges, COLORS_3D)
 _HEAD = H36M17.index("head")
 
 
 class Scene3D:
-    """The 3D panel of one clip: camera, scale and floor are fitted once to all poses and stay.
-
-    It shows poses large, not where people walk: each person gets a fixed place on the floor (people who are never
-    there together may share one) and rests on the lowest joint.
+    """The 3D panel of one shot: camera and scale are fitted once to all poses of it, seen from the side, and stay.
 
     Args:
-        tracks: Say which frames are valid; other frames are not drawn.
-        poses: One per track, on the same frames, y down.
+        result: What is shown; frames that are not valid are not drawn.
+        people: Indices of ``result.tracks``, of one shot.
         height: Panel height in pixels.
         width: Panel width in pixels.
     """
 
-    def __init__(self, tracks: Sequence[Track], poses: Sequence[Pose3D], height: int, width: int) -> None:
+    def __init__(self, result: PoseResult, people: Sequence[int], height: int, width: int) -> None:
         self._shape = (height, width)
-        self._people = list(zip(tracks, poses, strict=True))
-        self._body = max((body_height(pose.joints, track.valid) for track, pose in self._people), default=1)
-        places = np.array(floor_places(tracks, self._body) or [np.zeros(3)])
-        stage = [
-            _on_floor(pose, track.valid, self._body) + place
-            for (track, pose), place in zip(self._people, places, strict=False)
-        ]
-        seen = [points[track.valid].reshape(-1, 3) for points, track in zip(stage, tracks, strict=True)]
-        camera = SceneCamera.fit((height, width), self._body, places, np.concatenate([*seen, np.zeros((0, 3))]))
-        self._joints = [camera.project(points) for points in stage]  # (T, 17, 3): pixel x, pixel y, pixels per meter
-        self._shadows = [camera.project(_shadow(points)) for points in stage]
-        self._rings = [camera.project(_ring(place, 0.24 * self._body)) for place in places]
-        self._background = draw_floor(camera, self._body, float(np.ptp(places, axis=0).max()))
+        self._people = [result.people[i] for i in people]
+        self._trail_frames = max(2, round(TRAIL_S * result.video.median_fps))
+        stage = stage_of(result, people)
+        self._body = stage.body
+        valid = [track.valid for track, _ in self._people]
+        places, seen = (_of_valid_frames(points, valid) for points in (stage.paths, stage.joints))
+        # One wild frame must not make everybody small.
+        corners = np.percentile(places, (0.5, 99.5), axis=0, method="nearest") if len(places) else np.zeros((2, 3))
+        places = np.clip(places, *corners) if len(places) else corners
+        camera = SceneCamera.fit(self._shape, self._body, places, seen)
+        self._joints = [
+            camera.project(points) for points in stage.joints
+        ]  # (T, 17, 3): pixel x, pixel y, pixels per meter
+        self._shadows = [camera.project(_shadow(points)) for points in stage.joints]
+        self._rings = [camera.project(_rings(path, 0.2 * self._body)) for path in stage.paths]  # (T, 48, 3)
+        self._trails = [camera.project(path) for path in stage.paths]
+        self._background = draw_floor(camera, self._body, float(np.ptp(places, axis=0).max()), stage.turn)
         self._text_px = max(9.0, 0.024 * min(height, 1.4 * width))
+        self._draw_legend()
 
     def draw(self, frame: int) -> np.ndarray:
         """Return the (height, width, 3) uint8 RGB panel of video frame ``frame``."""
@@ -79,22 +82,47 @@ class Scene3D:
             if track.frames[0] <= frame <= track.frames[-1] and track.valid[frame - track.frames[0]]
         ]
         if not present:
-            label = make_label("no person", self._text_px, (150, 160, 180), None)
-            stamp(canvas, label, self._shape[1] / 2, self._shape[0] / 2)
+            stamp(canvas, make_label("no person", self._text_px, QUIET, None), self._shape[1] / 2, self._shape[0] / 2)
             return canvas
-        for person, _ in present:
-            color = mix(GROUND, person_color(self._people[person][0].person_id), 0.55)
-            ring = np.rint(self._rings[person][:, :2] * (1 << SUBPIXEL)).astype(np.int32)
-            thickness = max(1, round(0.006 * self._body * self._rings[person][0, 2]))
-            cv2.polylines(canvas, [ring], True, color, thickness, cv2.LINE_AA, SUBPIXEL)
+        for person, t in present:
+            self._draw_ground(canvas, person, t)
         self._draw_shadows(canvas, present)
         self._draw_bodies(canvas, present)
-        for person, _ in present:
-            person_id = self._people[person][0].person_id
-            front = self._rings[person][:, 1].max()
-            label = make_label(f"person {person_id}", self._text_px, OUTLINE, person_color(person_id))
-            stamp(canvas, label, float(self._rings[person][:, 0].mean()), float(front + 1.1 * self._text_px))
+        if len(self._people) > 1:
+            for person, t in present:
+                person_id = self._people[person][0].person_id
+                ring = self._rings[person][t]
+                label = make_label(str(person_id), self._text_px, OUTLINE, person_color(person_id))
+                stamp(canvas, label, float(ring[:, 0].mean()), float(ring[:, 1].max() + 0.9 * self._text_px))
         return canvas
+
+    def _draw_legend(self) -> None:
+        """Write what the colors and the view are into the corner of the empty stage."""
+        px, height = self._text_px, self._shape[0]
+        x, y = 1.2 * px, height - 1.3 * px
+        for color, text in ((LEFT, "left"), (RIGHT, "right")):
+            draw_dot(self._background, np.array([x, y]), color, 0.3 * px)
+            label = make_label(text, 0.9 * px, QUIET, None)
+            stamp(self._background, label, x + 0.2 * px + label.shape[1] / 2, y)
+            x += 0.6 * px + label.shape[1]
+        label = make_label("3D, seen from the side", 0.9 * px, QUIET, None)
+        if x + label.shape[1] < self._shape[1]:
+            stamp(self._background, label, self._shape[1] - 0.6 * px - label.shape[1] / 2, y)
+
+    def _draw_ground(self, canvas: np.ndarray, person: int, t: int) -> None:
+        """Draw where a person was and is on the floor."""
+        track = self._people[person][0]
+        color = mix(GROUND, person_color(track.person_id), 0.55)
+        ring = self._rings[person][t]
+        thickness = max(1, round(0.006 * self._body * float(ring[:, 2].mean())))
+        first = max(0, t - self._trail_frames)
+        trail = self._trails[person][first : t + 1][track.valid[first : t + 1]]
+        for k, (a, b) in enumerate(itertools.pairwise(trail)):
+            if self._is_drawable(trail[k : k + 2]).all():
+                draw_line(canvas, a, b, mix(GROUND, color, (k + 1) / len(trail)), thickness)
+        if self._is_drawable(ring).all():
+            points = np.rint(ring[:, :2] * (1 << SUBPIXEL)).astype(np.int32)
+            cv2.polylines(canvas, [points], True, color, thickness, cv2.LINE_AA, SUBPIXEL)
 
     def _draw_shadows(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
         shrink = 4
@@ -108,7 +136,7 @@ class Scene3D:
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             return
-        sigma = 0.018 * self._body * float(self._rings[present[0][0]][0, 2]) / shrink + 0.6
+        sigma = 0.018 * self._body * float(self._rings[present[0][0]][present[0][1], 0, 2]) / shrink + 0.6
         pad = math.ceil(3 * sigma)
         top, left = max(0, rows[0] - pad), max(0, columns[0] - pad)
         soft = cv2.GaussianBlur(mask[top : rows[-1] + pad, left : columns[-1] + pad], (0, 0), sigma)
@@ -147,25 +175,14 @@ class Scene3D:
                 draw_line(canvas, start, end, color, width_px)
 
     def _is_drawable(self, points: np.ndarray) -> np.ndarray:
-        """Return (17,) bool: finite and not so far outside the panel that OpenCV's integers would overflow."""
+        """Return (N,) bool: finite and not so far outside the panel that OpenCV's integers would overflow."""
         return np.isfinite(points).all(axis=1) & (np.abs(np.nan_to_num(points)) < FAR_PX / 10).all(axis=1)
 
 
-def _on_floor(pose: Pose3D, valid: np.ndarray, body: float) -> np.ndarray:
-    """Return joints (T, 17, 3) turned to the virtual view, lowest one on the floor y = 0, feet around x = z = 0."""
-    joints = np.where(np.isfinite(pose.joints), pose.joints, np.nan).astype(np.float64)
-    x, y, z = np.moveaxis(joints, -1, 0)
-    cos, sin = math.cos(VIEW_TURN), math.sin(VIEW_TURN)
-    lowest = np.nan_to_num(np.where(np.isfinite(y), y, -np.inf).max(axis=1), neginf=0.0)
-    if valid.any():  # invalid frames must not pull on their neighbors
-        lowest = np.interp(np.arange(len(y)), np.flatnonzero(valid), lowest[valid])
-    y = y - running_mean(lowest)[:, None] - ANKLE_HEIGHT * body
-    turned = np.stack([cos * x + sin * z, y, cos * z - sin * x], axis=-1)
-    feet = turned[valid][:, ANKLES].mean(axis=1)
-    feet = feet[np.isfinite(feet).all(axis=1)]
-    if len(feet):
-        turned -= np.median(feet, axis=0) * (1, 0, 1)  # one shift per clip, as a tilted camera sees a leaning person
-    return turned
+def _of_valid_frames(points: Sequence[np.ndarray], valid: Sequence[np.ndarray]) -> np.ndarray:
+    """Return everybody's points (N, 3) in frames that count."""
+    shown = [each[frames].reshape(-1, 3) for each, frames in zip(points, valid, strict=True)]
+    return np.concatenate([*shown, np.zeros((0, 3))])
 
 
 def _shadow(points: np.ndarray) -> np.ndarray:
@@ -174,6 +191,7 @@ def _shadow(points: np.ndarray) -> np.ndarray:
     return np.stack([x - LIGHT_SLANT[0] * y, np.zeros_like(y), z - LIGHT_SLANT[1] * y], axis=-1)
 
 
-def _ring(place: np.ndarray, radius: float) -> np.ndarray:
+def _rings(path: np.ndarray, radius: float) -> np.ndarray:
+    """Return (T, 48, 3) circles on the floor around points (T, 3)."""
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    return place + radius * np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=-1)
+    return path[:, None] + radius * np.stack([np.cos(angle), np.zeros_like(angle), np.sin(angle)], axis=-1)

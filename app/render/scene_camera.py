@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-VIEW_DROP = math.radians(13)
+VIEW_DROP = math.radians(18)
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,7 +85,7 @@ def test_help_shows_a_dozen_flags_and_the_others_apart():
         parameter.annotation.__metadata__[0].rich_help_panel
         for parameter in inspect.signature(command.callback).parameters.values()
     ]
-    assert panels.count(ADVANCED) == 10
+    assert panels.count(ADVANCED) == 14
     assert 12 <= panels.count(None) - 1 <= 13  # without INPUT
 
 

@@ -274,7 +274,6 @@ def test_a_command_replaces_its_own_section_of_the_page(tmp_path, tiny_weights):
 
 
 def test_the_page_shows_the_curves_of_shipped_weights(tmp_path):
-    pytest.importorskip("matplotlib", reason="needs the report extra")
     text = write_report(tmp_path / "new" / "results.md", [], Options(device="cpu")).read_text()
     assert "![Training curves of posemamba-s](curves.png)" in text
     assert (tmp_path / "new" / "curves.png").is_file()

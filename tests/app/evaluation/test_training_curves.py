@@ -5,8 +5,6 @@ import pytest
 
 from app.evaluation.training_curves import ERRORS, draw_curves, figure_of, read_curve
 
-pytest.importorskip("matplotlib", reason="needs the report extra")
-
 HEADER = "step,minutes,depth,loss,clean_p1,clean_p2,noisy_p1,noisy_p2\n"
 
 

@@ -9,18 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from app.options import OVERLAY_SHAPES, OVERLAY_STYLES, Options
 from app.render.drawing import LEFT, RIGHT
+from app.render.layout import layout_of
 from app.render.overlay import output_size, render_frames
 from app.render.scene3d import Scene3D
+from app.render.scene_floor import SKY
+from app.render.scene_stage import stage_of
 from app.render.skeleton_2d import draw_skeleton
 from app.results import Pose3D, PoseResult
 from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter.skeletons import COCO17, H36M17
 from lifter.training.augmentation.simulated_detector import coco17_from_h36m17
-from tests.people import FACING
+from tests.people import FACING, STANDING, walkers
 
 BACKGROUND = 90
+Y_UP = STANDING[:, [0, 2, 1]] * np.float32([1, 1, -1])  # facing the camera, meters, y up
 ONES = np.ones(17, np.float32)
 FACING_COCO = coco17_from_h36m17(torch.from_numpy(FACING)[None]).numpy()[0, :, :2]  # meters
 
@@ -59,7 +64,12 @@ def make_result(tracks: list[Track], num_frames: int = 6, height: int = 240, wid
 
 
 def panel(track: Track, joints: np.ndarray | None = None, scores: float = 0.9) -> Scene3D:
-    return Scene3D([track], [make_pose(track, joints, scores)], 240, 240)
+    return scene([track], [make_pose(track, joints, scores)], 240, 240)
+
+
+def scene(tracks: list[Track], poses: list[Pose3D], height: int, width: int) -> Scene3D:
+    result = replace(make_result(tracks, max(int(track.frames[-1]) + 1 for track in tracks)), poses=poses)
+    return Scene3D(result, range(len(tracks)), height, width)
 
 
 def invalid(track: Track, frames: slice) -> Track:
@@ -77,8 +87,8 @@ def color_at(picture: np.ndarray, point: np.ndarray) -> np.ndarray:
 
 
 def blue_and_orange(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where a picture is blue and where it is orange."""
-    difference = picture[..., 2].astype(int) - picture[..., 0]
+    """Return where a picture is blue and where it is orange, but for the legend at the bottom."""
+    difference = picture[: -round(0.1 * len(picture)), :, 2].astype(int) - picture[: -round(0.1 * len(picture)), :, 0]
     return difference > 120, difference < -120
 
 
@@ -187,16 +197,131 @@ def test_pose_without_extent_does_not_fail(fill: float) -> None:
 def test_two_people_stand_side_by_side_as_in_the_picture() -> None:
     right, left = make_track(1, x=240), make_track(2, x=80)
     columns = []
-    for tracks in ([invalid(right, slice(None)), left], [right, invalid(left, slice(None))]):
-        drawn = Scene3D(tracks, [make_pose(track) for track in tracks], 240, 300).draw(0).astype(int)
-        columns.append(np.argwhere(np.ptp(drawn, axis=2) > 120)[:, 1].mean())
+    for tracks in ([invalid(right, slice(0, 1)), left], [right, invalid(left, slice(0, 1))]):
+        drawn = scene(tracks, [make_pose(track) for track in tracks], 240, 300).draw(0).astype(int)
+        columns.append(np.argwhere(np.any(blue_and_orange(drawn), axis=0))[:, 1].mean())
     assert columns[0] + 50 < columns[1]
 
 
 def test_people_who_never_meet_share_a_place() -> None:
     first, later = make_track(1, 5), make_track(2, 5, start=5)
-    both = Scene3D([first, later], [make_pose(first), make_pose(later)], 240, 240)
-    np.testing.assert_array_equal(panel(first).draw(0), both.draw(0))
+    both = scene([first, later], [make_pose(first), make_pose(later)], 240, 240)
+    alone = panel(first).draw(0)
+    np.testing.assert_array_equal(blue_and_orange(alone), blue_and_orange(both.draw(0)))
+    np.testing.assert_array_equal(blue_and_orange(alone), blue_and_orange(both.draw(7)))
+
+
+def bodies(picture: np.ndarray) -> np.ndarray:
+    """Return (x, y) of the middle of all that is blue or orange."""
+    return np.argwhere(np.any(blue_and_orange(picture), axis=0)).mean(axis=0)[::-1]
+
+
+def test_people_stand_where_they_are_in_the_world(walker: np.ndarray) -> None:
+    result = walkers(walker[:120])
+    stage = stage_of(result, [0, 1])
+    apart = stage.paths[1][10] - stage.paths[0][30]
+    truth = result.world_joints(1)[10, 0] - result.world_joints(0)[30, 0]
+    assert np.linalg.norm(apart[[0, 2]]) == pytest.approx(np.linalg.norm(truth[[0, 2]]), abs=0.03)
+    assert abs(np.degrees(stage.turn)) == pytest.approx(35)
+    for joints in stage.joints:
+        assert np.nanpercentile(joints[..., 1].max(axis=1), 50) == pytest.approx(0, abs=0.15), "feet are on the floor"
+
+
+def test_the_panel_shows_depth_that_the_picture_hides() -> None:
+    """Somebody who comes straight to the camera stays in the middle of the picture and crosses the panel."""
+    result = walkers(np.repeat(Y_UP[None], 60, axis=0) + np.linspace(-4, -1, 60)[:, None, None] * (0, 0, 1), 1)
+    track = result.tracks[0]
+    across = np.ptp(track.keypoints[..., 0].mean(axis=1))
+    drawn = Scene3D(result, [0], 240, 240)
+    far, near = (bodies(drawn.draw(t)) for t in (0, 59))
+    assert across < 10
+    assert abs(near[0] - far[0]) > 60
+    assert near[1] > far[1] + 20, "nearer is lower, as seen from above"
+
+
+def test_the_view_stays_while_people_move(walker: np.ndarray) -> None:
+    result = walkers(walker[:120], 1)
+    shown = Scene3D(result, [0], 240, 240)
+    corners = [shown.draw(t)[:20, :60] for t in (0, 60, 119)]
+    np.testing.assert_array_equal(corners[0], corners[1])
+    np.testing.assert_array_equal(corners[0], corners[2])
+
+
+def test_every_shot_has_its_own_view(walker: np.ndarray) -> None:
+    """Far away in one shot and near in the other: both fill the panel."""
+    world = np.repeat(Y_UP[None], 40, axis=0)
+    first, second = walkers(world - (0, 0, 9), 1), walkers(world, 1)
+    moved = [replace(x, frames=x.frames + 40, person_id=1) for x in (second.tracks[0], second.poses[0])]
+    info = replace(first.video, num_frames=80, timestamps_s=np.arange(80) / 30)
+    (shot,) = first.shots
+    result = PoseResult(info, [first.tracks[0], moved[0]], [first.poses[0], moved[1]], first.options,
+                        shots=(shot, replace(shot, start=40, stop=80)))  # fmt: skip
+    frames = [np.zeros((info.height, info.width, 3), np.uint8)] * 80
+    tall = []
+    for index, picture in enumerate(render_frames(frames, result)):
+        if index in (5, 75):
+            tall.append(np.ptp(np.argwhere(np.any(blue_and_orange(picture[:, info.width :]), axis=0))[:, 0]))
+    assert tall[0] == pytest.approx(tall[1], rel=0.1)
+    assert tall[0] > 0.4 * info.height
+
+
+def test_no_floor_is_drawn_on_as_if_there_were_one(walker: np.ndarray) -> None:
+    result = walkers(walker[:60], 1, is_upright=False)
+    joints = stage_of(result, [0]).joints[0]
+    assert np.median(joints[:, 0, 1]) < -0.5, "the pelvis is above the floor, although heights are unknown"
+
+
+@pytest.mark.parametrize("size", [(240, 320), (720, 404), (241, 321), (1080, 1920), (17, 17)])
+@pytest.mark.parametrize("style", OVERLAY_STYLES)
+@pytest.mark.parametrize("shape", OVERLAY_SHAPES)
+def test_layouts_have_their_shape_and_show_the_picture_whole(size, style: str, shape: str) -> None:
+    height, width = size
+    layout = layout_of(width, height, Options(overlay_style=style, overlay_shape=shape))
+    assert layout.height % 2 == layout.width % 2 == 0
+    if shape != "clip":
+        across, down = map(int, shape.split(":"))
+        assert layout.width * down == pytest.approx(layout.height * across, abs=2 * max(across, down))
+    assert (layout.picture is None) == (style == "3d")
+    assert (layout.panel is None) == (style == "picture")
+    boxes = [box for box in (layout.picture, layout.panel) if box is not None]
+    for box in boxes:
+        assert 0 <= box.left <= box.left + box.width <= layout.width
+        assert 0 <= box.top <= box.top + box.height <= layout.height
+    if layout.picture is not None:
+        assert (layout.picture.height, layout.picture.width) == size
+    if len(boxes) == 2:
+        first, second = boxes
+        assert second.left >= first.left + first.width or second.top >= first.top + first.height
+        assert second.width * second.height >= 0.2 * first.width * first.height
+
+
+@pytest.mark.parametrize("style", OVERLAY_STYLES)
+def test_styles_show_what_they_say(style: str) -> None:
+    result = make_result([make_track()])
+    result = replace(result, options=replace(result.options, overlay_style=style))
+    (drawn,) = render_frames([blank()], result)
+    assert drawn.shape[:2] == output_size(result.video, result)
+    has_picture = (drawn == BACKGROUND).all(axis=-1).mean() > 0.3
+    has_floor = (np.abs(drawn.astype(int) - SKY).sum(axis=-1) < 30).mean() > 0.1
+    assert (has_picture, has_floor) == {"picture": (True, False), "3d": (False, True), "side-by-side": (True, True)}[
+        style
+    ]
+
+
+def test_angles_are_written_beside_joints_and_nowhere_where_there_is_none(walker: np.ndarray) -> None:
+    result = walkers(walker[:30], 1)
+    scores = result.poses[0].scores.copy()
+    scores[20, H36M17.index("left_ankle")] = 0
+    result = replace(result, poses=[replace(result.poses[0], scores=scores)])
+    shown, plain = (replace(result, options=replace(result.options, has_angles=on)) for on in (True, False))
+    frames = [np.full((720, 1280, 3), BACKGROUND, np.uint8)] * 21
+    for t in (5, 20):
+        with_text, without = (list(render_frames(frames, each))[t] for each in (shown, plain))
+        added = (with_text != without).any(axis=-1)
+        for side, is_known in (("left", t == 5), ("right", True)):
+            x, y = np.rint(result.tracks[0].keypoints[t, COCO17.index(f"{side}_knee")]).astype(int)
+            assert added[y - 8 : y + 8, max(0, x - 70) : x + 70].any() == is_known
+        assert not added[:, 1280:].any()
 
 
 def test_nobody_in_the_clip_leaves_frames_untouched() -> None:
