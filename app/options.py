@@ -15,7 +15,7 @@ from lifter import LIFTERS, usable_lifters
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = (  # of app.export, which would import torch
-    "json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer", "angles", "mot", "movement",
+    "json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer", "angles", "mot", "movement", "report",
 )  # fmt: skip
 UP_AXES = ("y", "z")
 OVERLAY_STYLES = ("side-by-side", "picture", "3d")

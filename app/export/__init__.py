@@ -18,6 +18,7 @@ from app.export.npz import write_npz
 from app.export.trc import write_trc
 from app.progress import Clock, Progress, silent
 from app.render.overlay import render_frames
+from app.report.page import write_poster, write_report
 from app.report.preview import write_preview
 from app.results import PoseResult
 from app.video.reader import VideoReader
@@ -36,12 +37,14 @@ class Writer:
         suffix: Of the file's name.
         holds_one: The format holds one skeleton: every person gets a file, and ``write`` their index, too.
         stem: Of the file's name.
+        also: Another file that belongs to the format.
     """
 
     write: Callable[..., None]
     suffix: str
     holds_one: bool = False
     stem: str = "pose"
+    also: Writer | None = None
 
 
 WRITERS = {
@@ -56,6 +59,7 @@ WRITERS = {
     "angles": Writer(write_angles, "csv", stem="angles"),
     "mot": Writer(write_mot, "mot", holds_one=True, stem="angles"),
     "movement": Writer(write_movement, "json", stem="movement"),
+    "report": Writer(write_report, "html", stem="report", also=Writer(write_poster, "png", stem="report")),
 }
 
 
@@ -88,7 +92,7 @@ def export(
     preview = result.options.preview
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
-    files = [file for name in formats for file in _files(result, name)]
+    files = [file for name in formats for file in _files(result, name, WRITERS[name])]
     written = {kind: folder / name for kind, name, _ in files}
     if has_overlay:
         written["overlay"] = folder / "overlay.mp4"
@@ -113,9 +117,10 @@ def export(
     return written
 
 
-def _files(result: PoseResult, name: str) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
+def _files(result: PoseResult, name: str, writer: Writer) -> Iterator[tuple[str, str, Callable[[Path], None]]]:
     """Yield (kind, file name, what writes it) of one format."""
-    writer = WRITERS[name]
+    if writer.also is not None:
+        yield from _files(result, f"{name} {writer.also.suffix}", writer.also)
     if not writer.holds_one:
         yield name, f"{writer.stem}.{writer.suffix}", partial(writer.write, result)
         return
@@ -127,7 +132,7 @@ def _files(result: PoseResult, name: str) -> Iterator[tuple[str, str, Callable[[
 
 def _written_before(folder: Path) -> Iterator[Path]:
     """Yield files that an earlier run may have left."""
-    for writer in WRITERS.values():
+    for writer in [*WRITERS.values(), *(writer.also for writer in WRITERS.values() if writer.also is not None)]:
         person = ".person*" if writer.holds_one else ""
         yield from folder.glob(f"{writer.stem}{person}.{writer.suffix}")
     yield from folder.glob("overlay.mp4")

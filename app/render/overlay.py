@@ -88,7 +88,7 @@ class Overlay:
             box = layout.picture
             picture = canvas[box.top : box.top + box.height, box.left : box.left + box.width]
             picture[:] = frame
-            self._draw_people(picture, index)
+            self.draw_people(picture, index)
             if box.height + 1 == layout.height:
                 canvas[-1:, box.left : box.left + box.width] = picture[-1:]
         if layout.panel is not None:
@@ -107,7 +107,8 @@ class Overlay:
             self._scenes = {shot: Scene3D(self._result, self._people_of_shot[shot], panel.height, panel.width)}
         return self._scenes[shot]
 
-    def _draw_people(self, picture: np.ndarray, index: int) -> None:
+    def draw_people(self, picture: np.ndarray, index: int) -> None:
+        """Draw everybody's 2D skeleton in frame ``index`` into a picture of the video, in place."""
         tracks = self._result.tracks
         shown = [(p, index - int(track.frames[0])) for p, track in enumerate(tracks)]
         shown = [(p, t) for p, t in shown if 0 <= t < len(tracks[p].frames) and tracks[p].valid[t]]

@@ -131,6 +131,7 @@ def test_people_get_files_of_their_own_where_a_format_holds_one(make_result, tmp
     written = export(make_result(num_people), tmp_path / "out", formats=FORMATS, has_overlay=False)
     one_for_all = {
         "pose.json", "pose.npz", "pose.csv", "pose.glb", "pose.coco.json", "viewer.html", "angles.csv", "movement.json",
+        "report.html", "report.png",
     }  # fmt: skip
     own = {name.format(i) for i in range(num_people) for name in (
         "pose.person{}.bvh", "pose.person{}.trc", "angles.person{}.mot",
