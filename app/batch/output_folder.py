@@ -23,7 +23,7 @@ from checkpoints.files import atomic_write, sync
 
 MARKER = "clip.json"  # the record of a clip's results, written last
 STATE_FOLDER = ".posemamba"
-RESERVED = ("batch.jsonl", "summary.csv")
+RESERVED = ("batch.jsonl", "summary.csv", "index.html")
 PROBE_BYTES = 1 << 20  # no clip is started where not even this can be written
 
 

@@ -136,6 +136,10 @@ def analyze_all(engine: ThisProcess | Workers, tasks: list[ClipTask], records: R
                     f"{display_path(records.path)} lacks a line ({error.strerror or error}); the next run adds it"
                 )
             display.finish_clip(outcome.record, outcome.fault)
+    try:
+        records.write_page()
+    except OSError as error:
+        print_error(f"index.html is not up to date ({error.strerror or error}); the next run writes it")
     return failed
 
 

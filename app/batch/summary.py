@@ -1,7 +1,8 @@
-"""``batch.jsonl``, a line per clip, and ``summary.csv``, the same as a table; valid even after a batch was killed.
+"""``batch.jsonl``, a line per clip, ``summary.csv``, the same as a table, and ``index.html``, the same with pictures.
 
-A line is appended in one write when a clip has ended; a broken one is removed by the next batch. The table is written
-again after each clip and replaces the older one when it is complete.
+All are valid even after a batch was killed. A line is appended in one write when a clip has ended; a broken one is
+removed by the next batch. The table is written again after each clip, the page at most once in ``PAGE_S`` and at the
+end, and each replaces the older one when it is complete.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.report.index_page import index_page
 from checkpoints import atomic_write
 
+PAGE_S = 5.0  # between two versions of index.html
 COLUMNS = (
     "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
     "height_px", "reprojection_px", "jitter", "foot_skating", "warnings", "error",
@@ -31,6 +35,8 @@ class Records:
     def __init__(self, out: Path) -> None:
         self.path = out / "batch.jsonl"
         self._table = out / "summary.csv"
+        self._page = out / "index.html"
+        self._page_at = 0.0
         self._records = {record["folder"]: record for record in _read_records(self.path)}
 
     def start(self, done: Iterable[dict[str, Any]], to_do: set[str]) -> None:
@@ -44,6 +50,7 @@ class Records:
         with atomic_write(self.path, is_durable=True) as part:
             part.write_bytes(b"".join(_to_line(record) for record in self._records.values()))
         self._write_table()
+        self.write_page()
 
     def add(self, record: dict[str, Any]) -> None:
         """Append the record of a clip that has ended.
@@ -62,6 +69,18 @@ class Records:
                 file.truncate(end)
                 raise
         self._write_table()
+        if time.monotonic() - self._page_at > PAGE_S:
+            self.write_page()
+
+    def write_page(self) -> None:
+        """Write index.html as things are now.
+
+        Raises:
+            OSError: It cannot be written; the file is as before.
+        """
+        with atomic_write(self._page) as part:
+            part.write_bytes(index_page(self._records.values()).encode("utf-8", "backslashreplace"))
+        self._page_at = time.monotonic()
 
     def _is_current(self, record: dict[str, Any]) -> bool:
         """Return whether the results, or the video that failed, are still there."""

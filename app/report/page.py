@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 from html import escape
 from pathlib import Path
@@ -16,11 +15,11 @@ from app.biomechanics.joint_angles import ANGLES
 from app.biomechanics.movement_summary import movement_summary
 from app.quality.person_quality import warning_lines
 from app.report.charts import INK, QUIET, STYLE
+from app.report.document import document_of
 from app.report.figures import DPI, MOST_PEOPLE, WIDTH_IN, figures_of, longest_seen
 from app.report.quality_words import FIGURES, NONE, is_doubtful, number_of
 from app.results import PoseResult
 
-STYLESHEET = Path(__file__).with_name("report.css")
 PICTURE_QUALITY = 88  # of WebP in the page
 CREDIT = "Estimated from video by posemamba; not a medical device."
 
@@ -68,20 +67,6 @@ def report_page(result: PoseResult) -> str:
     if result.tracks:
         parts.append(_quality(result))
     return document_of(result.video.path.name, f"<h1>{escape(result.video.path.name)}</h1>{''.join(parts)}", CREDIT)
-
-
-def document_of(title: str, body: str, credit: str) -> str:
-    """Return a page that reaches no network: title (text), body (HTML) and a last line (text)."""
-    style = STYLESHEET.read_text(encoding="ascii")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data: 'self' file:; base-uri 'none'"
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{style}</style>\n</head>\n"
-        f'<body><main>{body}<p class="quiet">{escape(credit)}</p></main></body>\n</html>\n'
-    )
 
 
 def _section(title: str, content: str) -> str:
