@@ -48,9 +48,6 @@ def render_frames(frames: Iterable[np.ndarray], result: PoseResult) -> Iterator[
     Raises:
         ValueError: A frame has not the size of ``result.video``.
     """
-    if not result.tracks:
-        yield from frames
-        return
     overlay = Overlay(result)
     for index, frame in enumerate(frames):
         yield overlay.draw(frame, index)
@@ -74,11 +71,13 @@ class Overlay:
         self._text_px = max(9.0, 0.024 * min(result.video.height, 1.4 * result.video.width))
 
     def draw(self, frame: np.ndarray, index: int) -> np.ndarray:
-        """Return the (H, W, 3) uint8 RGB picture of the video's frame ``index``.
+        """Return the (H, W, 3) uint8 RGB picture of the video's frame ``index``; the frame itself if nobody is shown.
 
         Raises:
             ValueError: The frame has not the size of the video.
         """
+        if not self._result.tracks:
+            return frame
         info, layout = self._result.video, self._layout
         if frame.shape != (info.height, info.width, 3):
             raise ValueError(f"frame {index} has shape {frame.shape}, expected {(info.height, info.width, 3)}")

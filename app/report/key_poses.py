@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from app.render.overlay import Overlay
@@ -47,7 +49,8 @@ def key_pictures(result: PoseResult, frames: list[int]) -> list[np.ndarray]:
     Raises:
         ValueError: The video changed since it was analyzed.
     """
-    overlay, pictures, wanted = Overlay(result), [], set(frames)
+    plain = replace(result, options=replace(result.options, has_angles=False))  # they would be too small to read
+    overlay, pictures, wanted = Overlay(plain), [], set(frames)
     for index, frame in enumerate(VideoReader(result.video.path) if frames else ()):
         if index in wanted:
             picture = frame.copy()
