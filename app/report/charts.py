@@ -91,7 +91,8 @@ def draw_paths(axes: Axes, result: PoseResult) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.margins(0.12)
     axes.set(xlabel="meters to the right of the camera", ylabel="meters away")
-    axes.set_title("From above")
+    is_moving = any(result.shot_of(track).is_camera_moving for track in result.tracks)
+    axes.set_title("From above, as if the camera stood still" if is_moving else "From above")
 
 
 def draw_pose(axes: Axes, result: PoseResult, frame: int, view: str) -> None:

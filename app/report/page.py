@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -137,13 +138,13 @@ def _quality(result: PoseResult) -> str:
         rows.append(f'<tr><td>{figure.title}</td>{cells}<td class="words">{figure.about}</td></tr>')
     texts = [*warning_lines(result.quality), *result.video.warnings]
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    warnings = f"<p>Before you trust the numbers:</p><ul>{items}</ul>" if items else "<p>Nothing to warn of.</p>"
+    advice = f"<p>Before you trust the numbers:</p><ul>{items}</ul>" if items else "<p>Nothing to warn of.</p>"
     table = f"<thead><tr><th></th>{head}<th></th></tr></thead><tbody>{''.join(rows)}</tbody>"
     unit = "meters" if result.models.unit == "m" else "units of the lifter"
     made = f"{result.models.lifter}; {result.models.summary}; 3D in {unit}"
     return _section(
         "How far to trust it",
-        f'{warnings}<div class="table"><table>{table}</table></div><p class="quiet">{escape(made)}</p>',
+        f'{advice}<div class="table"><table>{table}</table></div><p class="quiet">{escape(made)}</p>',
     )
 
 
@@ -155,7 +156,8 @@ def _banner(result: PoseResult) -> np.ndarray:
 
     video, count = result.video, len(result.tracks)
     people = "nobody found" if not count else "1 person" if count == 1 else f"{count} people"
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # letters that the font lacks are boxes; the page has them
         figure = Figure(figsize=(WIDTH_IN, 0.8), dpi=DPI, facecolor="white")
         canvas = FigureCanvasAgg(figure)
         name = video.path.name if video.path.name.isprintable() else video.path.name.encode("unicode_escape").decode()

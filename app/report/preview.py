@@ -114,8 +114,9 @@ def _encoded(pictures: list[np.ndarray], kind: str, times: np.ndarray, result: P
     step_ms = 10 if kind == "gif" else 1
     ends = np.append(times, times[-1] + 1 / _rate(times, result)) - times[0]
     milliseconds = np.maximum(step_ms, step_ms * np.diff(np.rint(1000 * ends / step_ms))).astype(int).tolist()
+    duration = milliseconds if len(pictures) > 1 else milliseconds[0]
     about = {"quality": WEBP_QUALITY, "method": 2} if kind == "webp" else {"optimize": False}
     encoded: bytes = iio.imwrite(
-        "<bytes>", np.stack(pictures), extension=f".{kind}", plugin="pillow", duration=milliseconds, loop=0, **about
+        "<bytes>", np.stack(pictures), extension=f".{kind}", plugin="pillow", duration=duration, loop=0, **about
     )
     return encoded

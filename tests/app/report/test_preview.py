@@ -64,6 +64,21 @@ def test_a_picture_that_moves_at_the_pace_of_the_clip(clip, tmp_path, kind):
     assert first.shape == last.shape
 
 
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("kind", ["gif", "webp", "mp4"])
+def test_a_still_or_a_few_frames_are_a_picture_all_the_same(walker, tmp_path, kind, count):
+    path = tmp_path / "clip.mp4"
+    info = VideoInfo(path, 64, 48, 30.0, count, 0, np.arange(count) / 30)
+    write_video(path, (np.full((48, 64, 3), 90, np.uint8) for _ in range(count)), info)
+    nobody = replace(walkers(walker[:count], 1, video=probe(path)), tracks=[], poses=[])
+    write_preview(nobody, tmp_path / "part", kind)
+    if kind == "mp4":
+        assert probe(tmp_path / "part").num_frames == count
+    else:
+        with Image.open(tmp_path / "part") as picture:
+            assert picture.size == (64, 48)
+
+
 def test_mp4_plays_everywhere(clip, tmp_path):
     write_preview(clip, tmp_path / "part", "mp4")
     info = probe(tmp_path / "part")
