@@ -67,7 +67,7 @@ class Person:
 
     Attributes:
         body: Landmarks when last seen.
-        region: Where to look in the next frame.
+        region: Fits the body when last seen, smoothed.
         drift: (2,) motion of the middle of the body [px per frame].
         missing: Frames since last seen.
         unaudited: Frames since a look from another view found the same pose.
@@ -87,6 +87,12 @@ class Person:
     trial: int = TRIAL_VIEWS
     is_doubtful: bool = False
     steady: OneEuroFilter = field(default_factory=OneEuroFilter)
+
+    @property
+    def expected_region(self) -> RotatedRoi:
+        """Where to look: in the last region, moved on for as long as the person was out of sight."""
+        x, y = self.missing * self.drift
+        return replace(self.region, x=self.region.x + float(x), y=self.region.y + float(y))
 
     def moved_to(self, body: PoseDetection, region: RotatedRoi) -> None:
         """Note where the person is seen now."""
@@ -167,14 +173,31 @@ class MultiPersonTracker:
 
     def _follow(self, held: HeldFrame) -> None:
         """Look for everybody who is followed."""
-        answers = self._look(held.frame, [person.region for person in self._people], False)
-        for person, answer in zip(self._people, answers, strict=True):
-            if answer is not None and person.strain_of(answer[0]) <= 1:
+        answers = self._look(held.frame, [person.expected_region for person in self._people], False)
+        near = [
+            (person.trial > 0, person.missing, person.strain_of(answer[0]), number)
+            for number, (person, answer) in enumerate(zip(self._people, answers, strict=True))
+            if answer is not None and person.strain_of(answer[0]) <= 1
+        ]
+        seen: list[PoseDetection] = []
+        for *_, number in sorted(near):  # of two who are led to one body it is that of who was seen last, or moved evenly
+            answer = answers[number]
+            assert answer is not None
+            if _is_any_of(answer[0], seen):
+                self.events["duplicate"] += 1
+                answers[number] = None
+            else:
+                seen.append(answer[0])
+        is_near = {number for *_, number in near}
+        for number, (person, answer) in enumerate(zip(self._people, answers, strict=True)):
+            if answer is not None and number in is_near:
+                was_missing = person.missing > 1
                 person.moved_to(*answer)
+                if was_missing:
+                    self._follow_back(person)
             else:
                 self.events["loss"] += person.missing == 0
                 person.missing += 1
-        self._drop_duplicates()
         self._audit(held.frame)
         self._people = [person for person in self._people if not self._is_given_up(person)]
         for person in self._people:
@@ -191,16 +214,6 @@ class MultiPersonTracker:
         for held in self._held:  # nobody was there
             held.sightings.pop(id(person), None)
         return True
-
-    def _drop_duplicates(self) -> None:
-        """Let go of whoever slid onto somebody else: of two who are one body, the one followed for less time."""
-        kept: list[Person] = []
-        for person in sorted(self._people, key=lambda each: each.trial > 0):  # else in the order in which they came
-            if person.missing == 0 and _is_any_of(person.body, [p.body for p in kept if p.missing == 0]):
-                self.events["duplicate"] += 1
-            else:
-                kept.append(person)
-        self._people = kept
 
     def _audit(self, frame: np.ndarray) -> None:
         """Look at those whose turn it is from another view: people look alike in it, hallucinations do not."""
@@ -289,9 +302,11 @@ class MultiPersonTracker:
         return pose_difference(body.keypoints, answer[0].keypoints, is_seen) <= MAX_DIFFERENCE
 
     def _follow_back(self, found: Person) -> None:
-        """Follow a newcomer backwards through the frames that are held."""
+        """Follow somebody who was just found backwards through the held frames in which they were not seen."""
         person = Person(found.body, found.region)
         for held in reversed(self._held):
+            if id(found) in held.sightings:
+                return
             (answer,) = self._look(held.frame, [person.region], False)
             if answer is None or person.strain_of(answer[0]) > 1 or held.has(answer[0]):
                 return
