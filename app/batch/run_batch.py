@@ -181,4 +181,4 @@ def _why_again(sha256: str, record: dict[str, Any], options: Options, models: di
     """Return why a clip with results has to be analyzed again, None if they would be the same."""
     if sha256 != record.get("video_sha256"):
         return "another video"
-    return None if record.get("key") == cache_key(sha256, options, models) else "other options or weights"
+    return None if record.get("key") == cache_key(sha256, options, models) else "other options, weights or file format"

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.batch.find_videos import size_of
 from checkpoints import atomic_write
 
 COLUMNS = (
@@ -66,7 +67,7 @@ class Records:
     def _is_current(self, record: dict[str, Any]) -> bool:
         """Return whether the results, or the video that failed, are still there."""
         is_done = record["status"] == "done"
-        return (self.path.parent / record["folder"]).is_dir() if is_done else Path(record["clip"]).exists()
+        return (self.path.parent / record["folder"]).is_dir() if is_done else size_of(Path(record["clip"])) is not None
 
     def _write_table(self) -> None:
         text = io.StringIO(newline="")

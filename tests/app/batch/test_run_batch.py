@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from app import pipeline
+from app.batch import process_clip
 from app.batch.find_videos import discover
 from app.batch.run_batch import BatchRequest, print_plan, run_batch
 from app.video.reader import probe
@@ -153,6 +154,16 @@ def test_what_matters_makes_a_clip_be_analyzed_again(
     assert (out / "wave" / "pose.npz").exists()
 
 
+def test_results_in_an_older_file_format_are_made_anew(short_clips, tmp_path, batch_options, monkeypatch, capsys):
+    request = BatchRequest([short_clips / "wave.ts"], tmp_path)
+    options = dataclasses.replace(batch_options, has_overlay=False)
+    with monkeypatch.context() as older:
+        older.setattr(process_clip, "SCHEMA", "posemamba/pose/2")
+        run_batch(request, options)
+    print_plan(request, options)
+    assert "1 of 1 clips would be analyzed, 0 are done" in capsys.readouterr().out
+
+
 def test_files_that_others_put_beside_results_stay(short_clips, out, batch_options):
     (out / "wave" / "notes.txt").write_text("good take")
     no_overlay = dataclasses.replace(batch_options, has_overlay=False)
@@ -171,7 +182,7 @@ def test_a_dry_run_prints_what_would_be_done_and_writes_nothing(short_clips, out
     assert f"monday/walk.mp4 -> {out / 'walk'}: no results" in printed
     print_plan(BatchRequest(found.clips, out / "new"), batch_options)
     print_plan(BatchRequest(found.clips, out), dataclasses.replace(batch_options, quality="fast"))
-    assert "other options or weights" in capsys.readouterr().out
+    assert "other options, weights or file format" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -208,8 +219,9 @@ def test_results_half_replaced_are_whole_after_the_next_run(short_clips, out, un
 
 def test_what_a_kill_leaves_is_deleted(short_clips, out, batch_options):
     before = set(out.rglob("*"))
-    (out / ".summary.csv.0123.part").touch()
-    (out / ".posemamba" / ".names.json.0123.part").touch()
+    for part in (out / ".summary.csv.999999999-0.part", out / ".posemamba" / ".names.json.999999999-0.part"):
+        part.touch()
+        os.utime(part, (0, 0))
     (out / ".posemamba" / "probe-0123").touch()
     (out / ".posemamba" / "parts" / "4711-0" / "wave").mkdir(parents=True)
     batch([short_clips / "text.mp4"], out, batch_options)
