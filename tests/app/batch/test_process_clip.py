@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 
 import pytest
 
-from app.batch.find_videos import discover
 from app.batch.output_folder import OutFolder
 from app.batch.process_clip import ClipTask, analyze, models_of, receive
-from app.batch.run_batch import BatchRequest, run_batch
 from tests.batches import results
 
 
@@ -52,13 +52,19 @@ def test_memory_that_runs_out_is_reported(task):
     assert "wave.ts was not finished: memory ran out; try a shorter clip" in analyze(task, hungry).record["error"]
 
 
-def test_a_clip_that_cannot_be_read_is_blamed_and_not_the_output(task, tmp_path, batch_options):
-    task.clip.unlink()
-    task.clip.symlink_to(task.clip)  # opening it fails whoever asks, unlike a clip without permissions
-    task = dataclasses.replace(task, out=tmp_path)
-    assert analyze(task).record["error"].startswith(f"cannot read {task.clip}: Too many levels of symbolic links")
-    assert discover([tmp_path / "wave.ts"], tmp_path).clips == [task.clip]
-    assert run_batch(BatchRequest([task.clip], tmp_path / "out"), batch_options) == 1
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("wave.ts", "cannot read {0}/wave.ts: Permission denied; check the file"),
+        ("weights.tflite", "{0}/wave.ts was not finished: Permission denied; {0}/weights.tflite"),
+        (None, "{0}/wave.ts was not finished: Permission denied; its results go to {0}/far away"),
+    ],
+)
+def test_the_file_that_cannot_be_used_is_blamed(task, tmp_path, name, sentence):
+    def deny(items, stage, total):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), name and str(tmp_path / name))
+
+    assert analyze(task, deny).record["error"].startswith(sentence.format(tmp_path))
 
 
 def test_a_clip_that_changes_during_the_analysis_is_reported(task):
