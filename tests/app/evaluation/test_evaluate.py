@@ -30,24 +30,7 @@ from lifter.skeletons import COCO17, H36M17, LIMB_JOINTS
 from lifter.training.augmentation.config import AugmentationConfig
 from lifter.training.augmentation.random_draws import Rng
 from lifter.training.mocap.library import MotionLibrary
-from tests.people import STANDING
-
-
-def waving(frames: int) -> np.ndarray:
-    """Somebody who lifts and lowers both arms and sways, world meters (F, 17, 3)."""
-    time = np.arange(frames, dtype=np.float32) / 50
-    joints = np.repeat(STANDING[None], frames, axis=0).copy()
-    for joint in ("left_elbow", "left_wrist", "right_elbow", "right_wrist"):
-        joints[:, H36M17.index(joint), 2] += 0.2 * np.sin(6 * time)
-    joints[..., 0] += 0.1 * np.sin(2 * time)[:, None]
-    return joints
-
-
-def write_mocap(path: Path, clips: dict[str, np.ndarray]) -> None:
-    joints = np.concatenate(list(clips.values()))
-    root = joints[:, 0]
-    starts = np.cumsum([0, *(len(clip) for clip in clips.values())])
-    np.savez(path, rel=joints - root[:, None], root=root, clip_start=starts, clip_name=np.array(list(clips)), fps=50.0)
+from tests.people import STANDING, waving, write_mocap
 
 
 @pytest.fixture(scope="module")
