@@ -116,7 +116,7 @@ class OutFolder:
 
 def is_results(folder: Path) -> bool:
     """Return whether a folder contains the results of a clip, of any batch or of an export."""
-    if "files" in _read_json(folder / MARKER):
+    if {"clip", "folder", "files"} <= _read_json(folder / MARKER).keys():
         return True
     try:
         with (folder / "pose.json").open("rb") as file:
