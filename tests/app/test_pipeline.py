@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -252,16 +251,3 @@ def test_progress_can_cancel(project_to_camera, options):
 
     with pytest.raises(CancelError):
         estimate(project_to_camera([person(k) for k in walk(np.arange(9) / 25)]), options(), progress)
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"detector": "openpose"}, "openpose"),
-        ({"height_m": 17.0}, "meters"),
-        ({"fov_degrees": float("nan")}, "degrees"),
-    ],
-)
-def test_options_refuse_nonsense(changes, text):
-    with pytest.raises(ValueError, match=text):
-        replace(Options(), **changes)
