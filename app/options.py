@@ -123,7 +123,7 @@ class Options:
     )  # fmt: skip
     slow_motion: float = setting(
         1.0, "How many times slower than life the clip plays; times are divided by it, so that speeds are right",
-        limits=(1, 100), is_advanced=True, web=PAGE, label="Slow motion, times",
+        limits=(1, 100), unit="times", is_advanced=True, web=PAGE, label="Slow motion, times",
         hint="8 for a clip that plays eight times slower than life.",
     )  # fmt: skip
     people: str = setting(

@@ -84,7 +84,7 @@ def _count_packets(path: Path) -> Counter[int]:
     """Return how many packets every stream of a file holds, by its index, as far as the file can be read."""
     counts: Counter[int] = Counter()
     with open_video(path) as container, contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(video=range(len(container.streams.video))):
+        for packet in container.demux(*container.streams.video):
             counts[packet.stream_index] += packet.size > 0
     return counts
 

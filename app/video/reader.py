@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from app.options import Options
 from app.video.decode import FALLBACK_FPS, decode, first_frame, open_video, video_stream
+from app.video.picture.colors import RgbConverter
 from app.video.picture.deinterlacing import deinterlaced
 from app.video.picture.display import Display, letterboxed
 from app.video.survey import survey
@@ -49,6 +50,7 @@ class VideoReader:
         self.path = Path(path)
         self._options = options
         self._info: VideoInfo | None = None
+        self._converter = RgbConverter()
         first = first_frame(self.path)
         with open_video(self.path) as container:
             stream = video_stream(self.path, container)
@@ -84,7 +86,7 @@ class VideoReader:
         return self._info
 
     def _display(self) -> Display:
-        return Display(self._pixel_aspect, self._options.rotate)
+        return Display(self._pixel_aspect, self._options.rotate, self._converter)
 
     def _clock(self) -> FrameClock:
         nominal_fps = float(self._rates[0]) if self._rates else FALLBACK_FPS
@@ -107,7 +109,7 @@ class VideoReader:
                 f"{self.path} has no frame in the chosen part, expected one from {self._options.start_s:g} s on; its "
                 f"last one is at {clock.last_s:.3f} s: choose an earlier part (--from, --to)"
             )
-        warnings = [*warnings, *display.warnings]
+        warnings = [*warnings, *self._converter.warnings]
         if any(self.bars):
             inner = "{} x {}".format(*self.bars.inner_size(self.width, self.height))
             warnings.append(

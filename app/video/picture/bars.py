@@ -23,6 +23,7 @@ LEAST_LIKE_EDGE = 0.05  # the same for the second of two equal bars
 LEAST_BLUR_EDGE = 0.15  # the same for each of two blurred sides
 LEAST_BLUR_EDGES = 0.5  # the same for both together
 MAX_BLUR_DETAIL = 0.35  # fine detail of blurred sides over that of the picture between them
+LEAST_SIDE = 100  # px of a picture in which blurred sides are looked for
 SMALL = 1 / 8  # scale at which blurred sides are compared with the picture
 LEAST_LIKENESS = 0.7  # correlation of blurred sides with the picture, enlarged until it covers them
 
@@ -156,6 +157,8 @@ def _profiles(gray: np.ndarray) -> np.ndarray:
 def _blurred_sides(detail: np.ndarray, edge: np.ndarray) -> tuple[int, int]:
     """Return the widths of equal blurred borders before and behind a sharp picture; 0 and 0 if there are none."""
     side = len(detail)
+    if side < LEAST_SIDE:
+        return 0, 0
     best, strength = (0, 0), LEAST_BLUR_EDGES
     for before in range(max(8, round(LEAST_BLURRED * side)), round((1 - LEAST_PICTURE) / 2 * side)):
         near = edge[side - before - 2 : side - before + 3]

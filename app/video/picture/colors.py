@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import av
 import numpy as np
 from av.video.frame import VideoFrame
@@ -19,7 +21,7 @@ HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics
 
 
 class RgbConverter:
-    """Turns frames into RGB uint8; keeps the tables of FFmpeg's scaler from frame to frame.
+    """Turns frames into RGB uint8, in any thread; keeps the tables of FFmpeg's scaler, which take seconds for HDR.
 
     HDR (PQ or HLG, BT.2020) is mapped to the range and gamut of ordinary screens by FFmpeg, perceptually. A color
     matrix that FFmpeg cannot undo is taken for the nearest one that it can, with a warning.
@@ -31,6 +33,7 @@ class RgbConverter:
     def __init__(self) -> None:
         self.warnings: list[str] = []
         self._reformatter = VideoReformatter()
+        self._lock = threading.Lock()
 
     def convert(self, frame: VideoFrame) -> np.ndarray:
         """Return the stored picture (H, W, 3), not turned."""
@@ -38,13 +41,14 @@ class RgbConverter:
         # Untagged pictures are BT.709 from 720 lines on, BT.601 below: what cameras write and players assume.
         if frame.colorspace == UNSPECIFIED and (is_hdr or min(frame.width, frame.height) >= 720):
             frame.colorspace = BT2020 if is_hdr else BT709
-        try:
-            rgb = self._reformat(frame, is_hdr)
-        except OSError as error:
-            if isinstance(error, av.error.MemoryError):
-                raise
-            self._neutralize(frame)
-            rgb = self._reformat(frame, is_hdr=False)
+        with self._lock:
+            try:
+                rgb = self._reformat(frame, is_hdr)
+            except OSError as error:
+                if isinstance(error, av.error.MemoryError):
+                    raise
+                self._neutralize(frame)
+                rgb = self._reformat(frame, is_hdr=False)
         return np.asarray(rgb.to_ndarray(), np.uint8)
 
     def _reformat(self, frame: VideoFrame, is_hdr: bool) -> VideoFrame:

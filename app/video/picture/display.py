@@ -16,22 +16,18 @@ class Display:
     Args:
         pixel_aspect: Width over height of a stored pixel.
         rotate: Degrees clockwise by which shown pictures are turned on top of what the file says.
+        converter: For colors; several displays may share one.
 
     Attributes:
         sizes: (width, height) of the pictures so far.
     """
 
-    def __init__(self, pixel_aspect: float, rotate: int) -> None:
+    def __init__(self, pixel_aspect: float, rotate: int, converter: RgbConverter) -> None:
         self.sizes: set[tuple[int, int]] = set()
         self._pixel_aspect = pixel_aspect
         self._rotate = rotate
         self._said = Orientation()
-        self._converter = RgbConverter()
-
-    @property
-    def warnings(self) -> list[str]:
-        """Sentences about colors that may be off."""
-        return self._converter.warnings
+        self._converter = converter
 
     def orientation(self, frame: VideoFrame) -> Orientation:
         """Return how a frame is shown; one that does not say it is shown as the one before."""
