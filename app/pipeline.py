@@ -16,6 +16,7 @@ from app import __version__
 from app.geometry.gravity import estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.smoothing import low_pass
+from app.geometry.unseen_joints import unseen_joints
 from app.motion import ModelInfo, Pose3D, Shot, contiguous_segments, join_segments
 from app.options import Options
 from app.person_selection import select_people
@@ -156,7 +157,8 @@ def lift_tracks(
             joints = with_rigid_bones(joints)
         joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
         scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
-        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit))
+        unseen = unseen_joints(track, (info.width, info.height), info.median_fps)
+        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit, unseen=unseen))
     return poses
 
 

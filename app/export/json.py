@@ -47,6 +47,7 @@ def document(result: PoseResult) -> dict[str, Any]:
                 "observed": track.observed.tolist(),
                 "valid": track.valid.tolist(),
                 "repaired": [np.flatnonzero(joints).tolist() for joints in track.repaired],
+                "unseen": [np.flatnonzero(joints).tolist() for joints in pose.unseen],
             }
             for index, (track, pose) in enumerate(result.people)
         ],
@@ -77,7 +78,8 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
             "axes": "camera: x right, y down, z away from the camera, which is at the origin",
             "point": "pelvis: add it to joints_3d for places in camera space; null without meters",
         },
-        "world": "to_world @ (root + joint) + (0, camera_height, 0): x right, y up from the floor, z to the camera, m",
+        "world": "to_world @ (root + joint) + (0, camera_height, 0): x right, y up from the floor, z to the camera, m; "
+        "with 0 where it is null: y up from the camera",
     }
 
 

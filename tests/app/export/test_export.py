@@ -183,6 +183,6 @@ def test_numbers_of_a_clip_are_computed_once(make_result):
     result.video.path.unlink()
     assert document(result)["video"]["sha256"] == result.video_sha256
     assert result.quality is result.quality
-    assert result.floor_heights is result.floor_heights
+    assert result.floors is result.floors
     assert result.quality[1].interpolated == pytest.approx((20 + 4) / (120 - LATE - 10), abs=1e-4)
     assert not result.tracks[0].observed[FILLED].any()
