@@ -63,9 +63,11 @@ class Scene3D:
             np.where(pose.unseen[..., None], np.nan, _on_floor(pose, track.valid, self._body) + place)
             for (track, pose), place in zip(self._people, places, strict=False)
         ]
-        self._has_floor = [not pose.unseen[:, ANKLES].all() for pose in poses]
+        self._has_floor = np.array([not pose.unseen[:, ANKLES].all() for pose in poses] or [True])
         seen = [points[track.valid].reshape(-1, 3) for points, track in zip(stage, tracks, strict=True)]
-        camera = SceneCamera.fit((height, width), self._body, places, np.concatenate([*seen, np.zeros((0, 3))]))
+        camera = SceneCamera.fit(
+            (height, width), self._body, places, self._has_floor, np.concatenate([*seen, np.zeros((0, 3))])
+        )
         self._joints = [camera.project(points) for points in stage]  # (T, 17, 3): pixel x, pixel y, pixels per meter
         self._shadows = [camera.project(_shadow(points)) for points in stage]
         self._rings = [camera.project(_ring(place, 0.24 * self._body)) for place in places]
@@ -97,7 +99,12 @@ class Scene3D:
             person_id = self._people[person][0].person_id
             front = self._rings[person][:, 1].max()
             label = make_label(f"person {person_id}", self._text_px, OUTLINE, person_color(person_id))
-            stamp(canvas, label, float(self._rings[person][:, 0].mean()), float(front + 1.1 * self._text_px))
+            stamp(
+                canvas,
+                label,
+                float(self._rings[person][:, 0].mean()),
+                min(float(front), self._shape[0] - 2.2 * self._text_px) + 1.1 * self._text_px,
+            )
         return canvas
 
     def _draw_shadows(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
