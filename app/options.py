@@ -6,6 +6,7 @@ from it, so that a new setting is one more field. Imports nothing heavy.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from app.settings import API, PAGE, check_settings, setting
@@ -16,6 +17,7 @@ BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of li
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 UP_AXES = ("y", "z")
+LEAST_HEIGHT_M, MOST_HEIGHT_M = 0.4, 2.8
 
 
 def person_ids(people: str) -> list[int]:
@@ -24,6 +26,34 @@ def person_ids(people: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() for part in ids):
         raise ValueError(f"people must be {', '.join(PEOPLE)} or ids such as 0,2; got {people!r}")
     return [int(part) for part in ids]
+
+
+def body_heights(text: str) -> dict[int | None, float]:
+    """Return heights in meters by person in a text such as "0=1.82,1=1.20"; of everybody else, "1.75", by None.
+
+    Raises:
+        ValueError: The text is not of this kind, or a height is not one of a body.
+    """
+    heights: dict[int | None, float] = {}
+    for part in text.split(","):
+        person, equals, number = part.rpartition("=")
+        person = person.strip()
+        try:
+            height = float(number)
+        except ValueError:
+            height = math.nan
+        is_id = person.isascii() and person.isdigit() if equals else not person
+        if math.isnan(height) or not is_id:
+            raise ValueError(f"height must be meters such as 1.82, or by id such as 0=1.82,1=1.20; got {text!r}")
+        if not LEAST_HEIGHT_M <= height <= MOST_HEIGHT_M:
+            raise ValueError(
+                f"height must lie between {LEAST_HEIGHT_M} and {MOST_HEIGHT_M} meters, got {number.strip()}"
+            )
+        key = int(person) if equals else None
+        if key in heights:
+            raise ValueError(f"height has two values for {'everybody' if key is None else f'person {key}'}: {text!r}")
+        heights[key] = height
+    return heights
 
 
 def usable_detectors() -> list[str]:
@@ -64,10 +94,11 @@ class Options:
         "it, else the CPU. Apple's MPS is not used: no scan kernel exists for it.",
     )  # fmt: skip
     backend: str = setting("auto", "Kernel of the selective scan, one of", choices=BACKENDS, is_advanced=True)
-    height_m: float | None = setting(
-        None, "Body height, if known: scales the 3D. Otherwise a 1.70 m adult is assumed", flag="height",
-        limits=(0.4, 2.8), unit="meters", web=PAGE, label="Body height, m",
-        hint="If known, else 0: then a 1.70 m adult is assumed.",
+    height: str | None = setting(
+        None, "Body height in meters, if known: scales the 3D. One for everybody, such as 1.82, or by id as in an "
+        "earlier result: 0=1.82,1=1.20. Otherwise a 1.70 m adult is assumed.",
+        check=lambda text: body_heights(text), web=PAGE, label="Body height, m",
+        hint="If known: 1.82 for everybody, or by person: 0=1.82, 1=1.20. Else a 1.70 m adult is assumed.",
     )  # fmt: skip
     fov_degrees: float = setting(
         55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees", web=PAGE,
@@ -113,6 +144,11 @@ class Options:
         check_settings(self)
         if self.detector_weights and self.detector == AUTO:
             raise ValueError("detector-weights belong to one detector; name it with --detector")
+
+    def height_of(self, person_id: int) -> float | None:
+        """Return the height of a person's body in meters; None if it is not known."""
+        heights = body_heights(self.height) if self.height else {}
+        return heights.get(person_id, heights.get(None))
 
     @property
     def use_flip(self) -> bool:

@@ -35,6 +35,7 @@ class PoseResult:
         shots: What lies between the cuts, in order; all of the video as one shot if left out.
         provenance: Versions, models, weight hashes, backend, device and options, ready for JSON; written, never read.
         stage_seconds: Wall seconds spent per stage.
+        num_found: People found before ``Options.people`` chose among them; those of ``tracks`` if left out.
     """
 
     video: VideoInfo
@@ -45,10 +46,13 @@ class PoseResult:
     shots: tuple[Shot, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    num_found: int = -1
 
     def __post_init__(self) -> None:
         if not self.shots:
             object.__setattr__(self, "shots", (Shot(0, self.video.num_frames),))
+        if self.num_found < 0:
+            object.__setattr__(self, "num_found", len(self.tracks))
         if [t.person_id for t in self.tracks] != [p.person_id for p in self.poses]:
             raise ValueError("tracks and poses must name the same people in the same order")
         for track, pose in self.people:
