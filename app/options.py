@@ -18,6 +18,7 @@ BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of li
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 UP_AXES = ("y", "z")
+LEAST_HEIGHT_M, MOST_HEIGHT_M = 0.4, 2.8
 
 
 def person_ids(people: str) -> list[int]:
@@ -42,6 +43,34 @@ def seconds_of(time: str) -> float:
         raise ValueError(f"a time must be seconds or minutes:seconds, such as 90 or 1:30.5; got {str(time)!r}")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 3600 * hours + 60 * minutes + seconds
+
+
+def body_heights(text: str) -> dict[int | None, float]:
+    """Return heights in meters by person in a text such as "0=1.82,1=1.20"; of everybody else, "1.75", by None.
+
+    Raises:
+        ValueError: The text is not of this kind, or a height is not one of a body.
+    """
+    heights: dict[int | None, float] = {}
+    for part in text.split(","):
+        person, equals, number = part.rpartition("=")
+        person = person.strip()
+        try:
+            height = float(number)
+        except ValueError:
+            height = math.nan
+        is_id = person.isascii() and person.isdigit() if equals else not person
+        if math.isnan(height) or not is_id:
+            raise ValueError(f"height must be meters such as 1.82, or by id such as 0=1.82,1=1.20; got {text!r}")
+        if not LEAST_HEIGHT_M <= height <= MOST_HEIGHT_M:
+            raise ValueError(
+                f"height must lie between {LEAST_HEIGHT_M} and {MOST_HEIGHT_M} meters, got {number.strip()}"
+            )
+        key = int(person) if equals else None
+        if key in heights:
+            raise ValueError(f"height has two values for {'everybody' if key is None else f'person {key}'}: {text!r}")
+        heights[key] = height
+    return heights
 
 
 def usable_detectors() -> list[str]:
@@ -82,10 +111,11 @@ class Options:
         "it, else the CPU. Apple's MPS is not used: no scan kernel exists for it.",
     )  # fmt: skip
     backend: str = setting("auto", "Kernel of the selective scan, one of", choices=BACKENDS, is_advanced=True)
-    height_m: float | None = setting(
-        None, "Body height, if known: scales the 3D. Otherwise a 1.70 m adult is assumed", flag="height",
-        limits=(0.4, 2.8), unit="meters", web=PAGE, label="Body height, m",
-        hint="If known, else 0: then a 1.70 m adult is assumed.",
+    height: str | None = setting(
+        None, "Body height in meters, if known: scales the 3D. One for everybody, such as 1.82, or by id as in an "
+        "earlier result: 0=1.82,1=1.20. Otherwise a 1.70 m adult is assumed.",
+        check=lambda text: body_heights(text), web=PAGE, label="Body height, m",
+        hint="If known: 1.82 for everybody, or by person: 0=1.82, 1=1.20. Else a 1.70 m adult is assumed.",
     )  # fmt: skip
     fov_degrees: float = setting(
         55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees", web=PAGE,
@@ -161,6 +191,11 @@ class Options:
     def stop_s(self) -> float:
         """Second of the clip before which it ends; infinite for the end of the clip."""
         return seconds_of(self.stop) if self.stop else math.inf
+
+    def height_of(self, person_id: int) -> float | None:
+        """Return the height of a person's body in meters; None if it is not known."""
+        heights = body_heights(self.height) if self.height else {}
+        return heights.get(person_id, heights.get(None))
 
     @property
     def use_flip(self) -> bool:

@@ -16,9 +16,10 @@ from app import __version__
 from app.geometry.gravity import estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.smoothing import low_pass
+from app.geometry.unseen_joints import unseen_joints
 from app.motion import ModelInfo, Pose3D, Shot, contiguous_segments, join_segments
 from app.options import Options
-from app.person_selection import select_people
+from app.person_selection import check_heights, select_people
 from app.progress import Clock, Progress, silent
 from app.quality.sideways import sideways_hint
 from app.results import PoseResult
@@ -55,6 +56,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     clock = Clock()
     _, found, footage = watch_people(reader, detector, options, progress)
     info = reader.info
+    check_heights(found, options.height)
     tracks = select_people(found, options.people)
     clock.lap("2D")
     if hint := sideways_hint(tracks):
@@ -65,7 +67,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     clock.lap("3D")
     models = ModelInfo(lifter.name, lifter.unit, lifter.window, lifter.fps, summary)
     made_with = provenance(options, detector, lifter)
-    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds)
+    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds, num_found=len(found))
 
 
 def cached_models(options: Options) -> tuple[Lifter, Detector]:
@@ -161,16 +163,18 @@ def lift_tracks(
     )
     if options.smooth_hz is not None:
         lifted = [low_pass(x, s.timestamps_s, options.smooth_hz) for x, s in zip(lifted, sequences, strict=True)]
-    scale = options.height_m / NOMINAL_HEIGHT_M if options.height_m and lifter.unit == "m" else 1.0
     remaining = iter(lifted)
     poses = []
     for track, runs in zip(tracks, segments, strict=True):
         joints = np.concatenate([next(remaining) for _ in runs])
         if options.has_rigid_bones:
             joints = with_rigid_bones(joints)
+        height = options.height_of(track.person_id) if lifter.unit == "m" else None
+        scale = (height or NOMINAL_HEIGHT_M) / NOMINAL_HEIGHT_M
         joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
         scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
-        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit))
+        unseen = unseen_joints(track, (info.width, info.height), info.median_fps)
+        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit, unseen=unseen))
     return poses
 
 

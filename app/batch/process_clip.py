@@ -173,6 +173,7 @@ def _summarize(result: PoseResult) -> dict[str, Any]:
     video = result.video
     return {
         "people": len(result.tracks),
+        "people_found": result.num_found,
         "frames": video.num_frames,
         "fps": video.fps,
         "duration_s": round(video.num_frames / video.fps, 3),

@@ -82,6 +82,8 @@ class Display:
         for warning in record["warnings"]:
             print_result(f"  warning: {one_line(warning)}")
         people = {0: "nobody found", 1: "1 person"}.get(record["people"], f"{record['people']} people")
+        if record["people_found"] > record["people"]:
+            people = f"{record['people']} of {record['people_found']} people found"
         print_result(f"  {record['frames']} frames, {duration:.1f} s at {record['fps']:.2f} fps; {people}")
         rates = {name: f" ({record['frames'] / s:.0f} frames/s)" if s > 0.05 else "" for name, s in stages.items()}
         times = ", ".join(f"{name} {s:.2f} s{rates[name]}" for name, s in stages.items())

@@ -49,7 +49,7 @@ def trajectory_table(clip: Path, truth: Path, options: Options) -> Table:
     exact = [(person, certain_track(keypoints[:, person])) for person in range(keypoints.shape[1])]
     for people, source in ((found, "pixels"), (exact, GROUND_TRUTH_2D)):
         for person, track in people:
-            known = replace(options, fov_degrees=fov, height_m=float(arrays["body_height_m"][person]))
+            known = replace(options, fov_degrees=fov, height=f"{arrays['body_height_m'][person]:.4f}")
             for settings, what in ((options, f"field of view taken as {options.fov_degrees:g}"), (known, "true size")):
                 if source == "pixels" or settings is known:
                     name = f"person {person}: {source}, {what} ({int(track.valid.sum())})"

@@ -180,7 +180,7 @@ class MultiPersonTracker:
             if answer is not None and person.strain_of(answer[0]) <= 1
         ]
         seen: list[PoseDetection] = []
-        for *_, number in sorted(near):  # of two who are led to one body it is that of who was seen last, or moved evenly
+        for *_, number in sorted(near):  # of two led to one body: who was seen last, or moved more evenly
             answer = answers[number]
             assert answer is not None
             if _is_any_of(answer[0], seen):

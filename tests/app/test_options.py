@@ -66,7 +66,7 @@ def test_the_page_offers_what_it_did():
     with gr.Blocks():
         made = controls(gr)
     assert [name for name, control in made.items() if control.visible] == [
-        "quality", "detector", "lifter", "height_m", "fov_degrees", "has_rigid_bones", "smooth_hz", "rotate",
+        "quality", "detector", "lifter", "height", "fov_degrees", "has_rigid_bones", "smooth_hz", "rotate",
         "start", "stop", "slow_motion", "people", "formats",
     ]  # fmt: skip
     chosen = options_of({name: control.value for name, control in made.items()})

@@ -251,7 +251,7 @@ def test_joints_of_a_known_lifter_come_back_in_place():
     every = np.ones(61, bool)
     track = Track(7, np.arange(61), walk(times), np.ones((61, 17), np.float32), every, every)
     lifter = Lifter(Flat(), "flat", 243, "picture", "m", torch.device("cpu"), {})
-    (pose,) = lift_tracks(lifter, [track], info, Options(height_m=3.4 / 2, has_rigid_bones=False))
+    (pose,) = lift_tracks(lifter, [track], info, Options(height="1.7", has_rigid_bones=False))
     points = coco17_to_h36m17(track.keypoints) * 2 / SIZE[0]
     expected = np.concatenate([points - points[:, :1], np.zeros((61, 17, 1))], axis=-1)
     np.testing.assert_allclose(pose.joints, expected, atol=1e-5)  # float32; no resampling at 50 fps
@@ -261,7 +261,7 @@ def test_joints_of_a_known_lifter_come_back_in_place():
 def test_height_scales_the_joints(project_to_camera, options):
     path = project_to_camera([person(k) for k in walk(np.arange(30) / 25)])
     nominal = estimate(path, options()).poses[0].joints
-    tall = estimate(path, options(height_m=2.04)).poses[0].joints
+    tall = estimate(path, options(height="2.04")).poses[0].joints
     np.testing.assert_allclose(tall, nominal * 2.04 / 1.70, rtol=1e-5, atol=1e-6)
 
 
