@@ -16,6 +16,7 @@ BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of li
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 UP_AXES = ("y", "z")
+UNITS = ("m", "cm")  # of app.export.character.bvh
 
 
 def person_ids(people: str) -> list[int]:
@@ -103,6 +104,10 @@ class Options:
     up: str = setting(
         "y", "Axis that points up in csv, trc and bvh; glb is y up.", choices=UP_AXES, is_advanced=True, web=API
     )
+    unit: str = setting(
+        "m", "Unit of length in bvh: game engines and MotionBuilder take cm; other files are in meters.", choices=UNITS,
+        is_advanced=True, web=API,
+    )  # fmt: skip
     is_upright: bool = setting(
         True, "Turn csv, trc, bvh, glb and the 3D panel by the estimated tilt of the camera; if not, it is taken to be "
         "level.", flag="gravity-align", is_advanced=True, web=API,

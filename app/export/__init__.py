@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from app.export.bvh import write_bvh
+from app.export.character.bvh import write_bvh
+from app.export.character.glb import write_glb
 from app.export.coco import write_coco
 from app.export.csv import write_csv
-from app.export.glb import write_glb
 from app.export.json import write_json
 from app.export.npz import write_npz
 from app.export.trc import write_trc
