@@ -30,7 +30,8 @@ FLOOR_NODE = "Reference"  # the name that MotionBuilder gives it
 def write_bvh(result: PoseResult, path: Path, index: int) -> None:
     """Write the person at ``index`` of ``result.tracks``."""
     joints = result.world_joints(index, up="y", has_rigid_bones=True)
-    rig = rig_of(UNITS[result.options.unit] * joints, AXES[result.options.up].rotation)
+    to_axes = AXES[result.options.up].rotation
+    rig = rig_of(UNITS[result.options.unit] * joints, to_axes, has_floor=result.has_floor(index))
     track, video = result.tracks[index], result.video
     shown = np.clip(np.arange(video.num_frames) - track.frames[0], 0, len(track.frames) - 1)
     rows = channels(rig)[shown]

@@ -36,7 +36,8 @@ def write_glb(result: PoseResult, path: Path) -> None:
     scene = _Scene()
     all_times = frame_times(result.video)
     for index, track in enumerate(result.tracks):
-        rig = rig_of(result.world_joints(index, up="y", has_rigid_bones=True), np.eye(3))
+        joints = result.world_joints(index, up="y", has_rigid_bones=True)
+        rig = rig_of(joints, np.eye(3), has_floor=result.has_floor(index))
         person = scene.add_person(f"person{track.person_id}", rig, all_times[track.frames])
         changes, is_visible = visible_from(result, index)
         scene.show(person, all_times[changes], is_visible)

@@ -23,6 +23,7 @@ NECK, HEAD, COLLARBONE_DROP = (0.0, 0.87, 0.49), (0.0, 0.89, -0.46), 0.26
 # Made up, no point of ours is there: the ball of the foot below and before the ankle, in lengths of the shin, the toes
 # in lengths of that, and the hand in lengths of the forearm.
 BALL, TOES, FINGERS = (0.0, -0.22, 0.3), (0.0, 0.0, 0.25), 0.45
+MOST_RISE = 0.5  # of feet that are pushed up by the floor: the sine of 30 degrees
 TINY = 1e-9  # meters, or of a unit vector
 
 
@@ -80,8 +81,8 @@ def _joints() -> tuple[RigJoint, ...]:
     joints = []
     for name, parent, place, child, rest, *end in table:
         sits, turns = (H36M17.index(joint) if joint else None for joint in (place, child))
-        direction = tuple(float(x) for x in np.array(rest) / np.linalg.norm(rest))
-        joints.append(RigJoint(name, names.index(parent) if parent else -1, sits, turns, direction, *end))
+        x, y, z = (float(part) for part in np.array(rest) / np.linalg.norm(rest))
+        joints.append(RigJoint(name, names.index(parent) if parent else -1, sits, turns, (x, y, z), *end))
     return tuple(joints)
 
 
@@ -131,16 +132,19 @@ class Rig:
         return places - ((places + self.ends) @ self.up).min() * self.up
 
 
-def rig_of(joints: np.ndarray, to_axes: np.ndarray) -> Rig:
+def rig_of(joints: np.ndarray, to_axes: np.ndarray, *, has_floor: bool = False) -> Rig:
     """Return the rig of joints (T, 17, 3) with y up and constant bone lengths.
 
     Args:
         joints: World axes with y up.
         to_axes: (3, 3) rotation from there to the axes that the rig shall have.
+        has_floor: Whether there is a floor at height 0, which feet are turned not to go through.
     """
     joints = joints.astype(np.float64)
     offsets, ends = _bones(joints)
     upright = _orientations(joints)  # (T, R, 3, 3) from joint axes to the world
+    if has_floor:
+        _lift_feet(upright, joints, offsets, ends)
     parents = [joint.parent for joint in JOINTS]
     local = upright.copy()
     local[:, 1:] = np.swapaxes(upright[:, parents[1:]], -1, -2) @ upright[:, 1:]
@@ -195,6 +199,28 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
             rest = turned[:, joint.parent] @ np.array(joint.rest)
             turned[:, index] = _shortest_turn(rest, joints[:, joint.child] - joints[:, joint.place]) @ turned[:, index]
     return turned
+
+
+def _lift_feet(upright: np.ndarray, joints: np.ndarray, offsets: np.ndarray, ends: np.ndarray) -> None:
+    """Turn feet in ``upright`` (T, R, 3, 3), and then toes, so that their ends are not below height 0."""
+    for foot, joint in enumerate(JOINTS):
+        if joint.place is None or not joint.name.endswith("Foot"):
+            continue
+        toes, ball = foot + 1, offsets[foot + 1]  # the toes follow the foot
+        heights = joints[:, joint.place, 1]
+        turn = _turn_above_floor(upright[:, foot] @ ball, heights)
+        upright[:, foot], upright[:, toes] = turn @ upright[:, foot], turn @ upright[:, toes]
+        heights = heights + (upright[:, foot] @ ball)[:, 1]
+        upright[:, toes] = _turn_above_floor(upright[:, toes] @ ends[toes], heights) @ upright[:, toes]
+
+
+def _turn_above_floor(bones: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Return rotations (T, 3, 3) that lift the ends of bones (T, 3), which begin at ``heights`` (T,), to height 0."""
+    length = np.maximum(np.linalg.norm(bones, axis=1, keepdims=True), TINY)
+    along = bones / length
+    rise = np.clip(-heights[:, None] / length, -1, MOST_RISE)
+    lifted = np.sqrt(1 - rise**2) * _unit(along * (1.0, 0.0, 1.0)) + rise * UP
+    return _shortest_turn(along, np.where(along[:, 1:2] < rise, lifted, along))
 
 
 def _frame(up: np.ndarray, left: np.ndarray, *, is_left_exact: bool = False) -> np.ndarray:

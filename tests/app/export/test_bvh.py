@@ -172,3 +172,21 @@ def test_bvh_has_exactly_the_rate_that_was_meant(walker, write, rate):
     text = write("bvh", clip, 0).read_text()
     time = float(text.split("Frame Time:")[1].split()[0])
     assert 1 / time == pytest.approx(rate, rel=1e-12)
+
+
+def test_toes_do_not_go_through_the_floor(walker):
+    joints = walkers(walker[:150], 1).world_joints(0, has_rigid_bones=True)
+    toes = {}
+    for has_floor in (False, True):
+        rig = rig_of(joints, np.eye(3), has_floor=has_floor)
+        assert np.abs(forward(rig) - joints).max() < 1e-6
+        places, turned = {-1: np.zeros(3)}, {-1: np.eye(3)}
+        for index, joint in enumerate(JOINTS):
+            above = turned[joint.parent]
+            offset = rig.root if joint.parent < 0 else (above @ rig.offsets[index])
+            places[index] = places[joint.parent] + offset
+            turned[index] = above @ rig.rotations[:, index]
+        ends = [places[i] + turned[i] @ rig.ends[i] for i, joint in enumerate(JOINTS) if joint.name.endswith("ToeBase")]
+        toes[has_floor] = np.stack(ends)[..., 1]
+    assert toes[False].min() < -0.03
+    assert toes[True].min() > -1e-6
