@@ -82,16 +82,17 @@ def edit(result: PoseResult, options: Options) -> PoseResult:
         **result.provenance,
         "options": recorded | {k: v for k, v in applied.items() if v or k not in recorded},
     }
-    changed = replace(
-        result, tracks=tracks, poses=poses, options=replace(result.options, **applied), provenance=made_with
-    )
-    vars(changed)["video_sha256"] = result.video_sha256
+    is_moved = options.lock_feet or options.has_rigid_bones or options.smooth_hz is not None
+    kept_options = replace(result.options, **applied)
+    changed = replace(result, tracks=tracks, poses=poses, options=kept_options, provenance=made_with)
     if options.lock_feet:
         changed = lock_feet(changed)
-    elif options.smooth_hz is None and not options.has_rigid_bones:
+    quality = tuple(result.quality[index] for index in kept)
+    if is_moved:  # a file does not tell which joints had changed sides
+        again = zip(changed.quality, quality, strict=True)
+        quality = tuple(replace(new, sides_repaired=old.sides_repaired) for new, old in again)
+    else:
         vars(changed)["floor_heights"] = tuple(result.floor_heights[index] for index in kept)
-    swaps = {quality.id: quality.sides_repaired for quality in result.quality}  # a file does not tell which joints were
-    quality = tuple(replace(each, sides_repaired=swaps[each.id]) for each in changed.quality)
     vars(changed).update(video_sha256=result.video_sha256, quality=quality)
     return changed
 
