@@ -56,6 +56,25 @@ def lock_feet(result: PoseResult) -> PoseResult:
     return replace(result, poses=poses)
 
 
+def contact_flags(result: PoseResult, index: int) -> np.ndarray:
+    """Return when the left and the right foot of a person are in contact with the floor, (T, 2) bool.
+
+    Without a trajectory, or before a camera that moves, feet are in contact with nothing.
+    """
+    track, pose = result.people[index]
+    shot, flags = result.shot_of(track), np.zeros((len(track.frames), 2), bool)
+    if pose.root is None or shot.is_camera_moving:
+        return flags
+    places = world_places(pose, to_world(shot.up))
+    places[..., 1] -= floor_height(places, track, pose)
+    standing = ANKLE_HEIGHT * body_height(pose.joints, track.valid)
+    for segment in contiguous_segments(track, result.video):
+        times = result.video.timestamps_s[track.frames[segment]]
+        for foot, run in find_contacts(places[segment], times, standing):
+            flags[segment][run, foot] = True
+    return flags
+
+
 def _locked(result: PoseResult, track: Track, pose: Pose3D, rotation: np.ndarray) -> Pose3D:
     places = world_places(pose, rotation)  # (T, 17, 3), y up
     sights = places[:, 0] / np.linalg.norm(places[:, 0], axis=1, keepdims=True)

@@ -33,9 +33,12 @@ def write_fbx(result: PoseResult, path: Path, blender: Path | None = None) -> No
     with tempfile.TemporaryDirectory() as folder, atomic_write(path) as part:
         source, made = Path(folder, "pose.glb"), Path(folder, "pose.fbx")
         write_glb(result, source)
-        arguments = [*command, str(source), str(made), repr(frame_rate(result.video)), str(result.video.num_frames)]
+        video = result.video
+        arguments = [str(source), str(made), repr(frame_rate(video)), str(video.num_frames), video.path.stem]
         try:
-            done = subprocess.run(arguments, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+            done = subprocess.run(
+                [*command, *arguments], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise RuntimeError(f"Blender ({command[0]}) did not write {path.name}: {error}") from error
         if done.returncode or not made.exists():
