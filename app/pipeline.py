@@ -13,6 +13,7 @@ import torch
 
 import lifter as lifters
 from app import __version__
+from app.geometry.feet import lock_feet
 from app.geometry.gravity import estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.smoothing import low_pass
@@ -67,7 +68,8 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     clock.lap("3D")
     models = ModelInfo(lifter.name, lifter.unit, lifter.window, lifter.fps, summary)
     made_with = provenance(options, detector, lifter)
-    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds, num_found=len(found))
+    result = PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds, num_found=len(found))
+    return lock_feet(result) if options.lock_feet else result
 
 
 def cached_models(options: Options) -> tuple[Lifter, Detector]:
@@ -167,7 +169,7 @@ def lift_tracks(
     poses = []
     for track, runs in zip(tracks, segments, strict=True):
         joints = np.concatenate([next(remaining) for _ in runs])
-        if options.has_rigid_bones:
+        if options.has_rigid_bones or options.lock_feet:
             joints = with_rigid_bones(joints)
         height = options.height_of(track.person_id) if lifter.unit == "m" else None
         scale = (height or NOMINAL_HEIGHT_M) / NOMINAL_HEIGHT_M
@@ -189,13 +191,19 @@ def find_shots(footage: FrameObserver, tracks: list[Track], poses: list[Pose3D],
     return tuple(shots)
 
 
+def shareable(options: Options) -> dict[str, Any]:
+    """Return options ready for JSON, with the names of weights files alone: where they lie is nobody's business."""
+    weights = [Path(weights).name for weights in options.detector_weights]
+    return {**asdict(options), "detector_weights": weights, "lifter": Path(options.lifter).name}
+
+
 def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:
     """Return everything needed to make the same numbers again, ready for JSON."""
     return {
         "app": {"name": "posemamba-wild", "version": __version__},
         "detector": dict(detector.provenance),
         "lifter": lifter.provenance,
-        "options": asdict(options),
+        "options": shareable(options),
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,
