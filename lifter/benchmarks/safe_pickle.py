@@ -1,8 +1,8 @@
 """Pickles of numbers, texts and containers, read without running anything that the file names.
 
 Benchmark files are pickles, passed from hand to hand. Ordinary unpickling calls whatever a file names, and even NumPy's
-own part of it trusts its input: a dtype whose flags are forged makes an array of pointers out of bytes. So names lead to
-the few functions in ``_Unpickler.find_class`` only, and a dtype is built from its text, never from the file's flags.
+own part of it trusts its input: a dtype with forged flags makes an array of pointers out of bytes. So names lead to the
+few functions in ``_Unpickler.find_class`` only, and a dtype is built from its text, never from the file's flags.
 
 Memory: about the size of the content. More than ``MAX_BYTES`` is refused. A hostile file can still ask for more memory
 than there is, but it cannot run anything.
