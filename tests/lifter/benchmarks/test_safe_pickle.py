@@ -152,9 +152,7 @@ def test_the_refusal_names_what_was_asked_for(tmp_path, name, named):
 
 
 ARRAY = pickle.dumps(np.arange(2.0), 2)
-DTYPE = (
-    b"\x80\x02cnumpy\ndtype\n(U\x02O8I00\nI01\ntR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-)
+DTYPE = b"\x80\x02cnumpy\ndtype\n(U\x02O8I00\nI01\ntR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 OPCODES = {
     "dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0endarray.tofile\x93.",
     "slots of a function": b"\x80\x02cnumpy\ndtype\nN}X\x06\x00\x00\x00_buildNs\x86bX\x02\x00\x00\x00M8\x85R.",
