@@ -2,7 +2,6 @@
 
 import collections
 import datetime
-import functools
 import io
 import operator
 import os
@@ -109,17 +108,10 @@ def hostile(marker) -> dict[str, object]:
     return {
         "os.system": Calls(os.system, f"touch {marker}"),
         "eval": Calls(eval, touch),
-        "exec": Calls(exec, touch),
         "open": Calls(open, str(marker), "w"),
         "getattr": Calls(getattr, np.zeros(1), "tofile"),
-        "import": Calls(__import__, "os"),
         "attrgetter": Calls(operator.attrgetter, "__class__.__base__"),
-        "methodcaller": Calls(operator.methodcaller, "system", "true"),
-        "partial": Calls(functools.partial, os.system, "true"),
         "np.load": Calls(np.load, str(marker)),
-        "np.fromfile": Calls(np.fromfile, str(marker)),
-        "np.save": Calls(np.save, str(marker), 1),
-        "np.memmap": Calls(np.memmap, str(marker), "u1", "w+", 0, 4),
         "np.frompyfunc": Calls(np.frompyfunc, os.system, 1, 1),
         "in a dict": {"joint_2d": np.zeros(2), "x": Calls(os.system, f"touch {marker}")},
         "in an array": np.array([Calls(os.system, f"touch {marker}")], dtype=object),
@@ -128,7 +120,6 @@ def hostile(marker) -> dict[str, object]:
         "a function": os.system,
         "a date": datetime.date(2020, 1, 1),
         "a record": np.zeros(2, [("a", "f4"), ("b", "O")]),
-        "a masked array": np.ma.zeros(2),
         "a time": np.datetime64("2020-01-01"),
     }
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lifter import scan
+from lifter.models.layers.bimamba import both_ways
 from lifter.scan import cpu
 from lifter.scan.fused_ops import gated_norm, grid_conv
 from tests.lifter.scan.cases import (
@@ -156,9 +157,11 @@ def test_grid_orders_known_answer():
 def test_orders_made_during_inference_serve_training(backend):
     function = run(backend)
     scan.grid_orders.cache_clear()
+    both_ways.cache_clear()
     inputs = cross_inputs(1, 3, 5, 16, 1, 16, 2)
     with torch.inference_mode():
         cross(function, inputs, scan.grid_orders(3, 5))
+        assert not both_ways(5).is_inference()
     _, gradients = with_gradients(lambda x: cross(function, x, scan.grid_orders(3, 5)), inputs, torch.float32)
     assert all(torch.isfinite(g).all() for g in gradients.values())
 
