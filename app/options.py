@@ -15,7 +15,7 @@ from app.settings import API, PAGE, check_settings, setting
 from detectors import AUTO, BALANCED, BEST_FIRST, DETECTORS, FAST, QUALITIES
 from lifter import LIFTERS, usable_lifters
 
-BACKENDS = ("auto", "triton", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
+BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 FBX = "fbx"  # a format of ``posemamba convert`` alone: it needs Blender

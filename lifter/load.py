@@ -19,7 +19,7 @@ from lifter.registry import LIFTERS
 from lifter.runtime.adaptive_batch import AdaptiveBatch
 from lifter.runtime.cpu_parallel import map_parts, num_parts
 from lifter.runtime.cuda_graphs import GraphedModel
-from lifter.runtime.devices import GPU_BACKEND, resolve_device
+from lifter.runtime.devices import GPU_BACKENDS, resolve_device
 from lifter.skeletons import MOTION_FPS
 from lifter.weights import complete, read_named, require_network, summary
 
@@ -105,7 +105,7 @@ def load(name_or_path: str | Path, device: str, backend: str) -> Lifter:
         "device": str(on),
     }
     model = model.eval().requires_grad_(False).to(on)
-    uses_graphs = on.type == "cuda" and (chosen == GPU_BACKEND or not scans)  # a loop: 80 000 nodes per graph
+    uses_graphs = on.type == "cuda" and (chosen in GPU_BACKENDS or not scans)  # a loop: 80 000 nodes per graph
     return Lifter(model, name, window, normalization, unit, on, provenance, uses_graphs, channels, fps)
 
 

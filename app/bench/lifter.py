@@ -26,7 +26,7 @@ from app.evaluation.tables import new_table
 from lifter import scan
 from lifter.complexity import macs_per_frame
 from lifter.runtime.cuda_graphs import GraphedModel
-from lifter.runtime.devices import GPU_BACKEND
+from lifter.runtime.devices import GPU_BACKENDS
 from lifter.runtime.precision import precision
 
 LOOPS = ("reference", "torch")  # one step at a time: timed once
@@ -120,7 +120,7 @@ def _time_backends(
 
 def modes(backend: str, device: torch.device) -> tuple[str, ...]:
     """Return the ways to launch a network with this backend; a loop has too many kernels for a graph."""
-    return ("eager", "graph") if device.type == "cuda" and backend == GPU_BACKEND else ("eager",)
+    return ("eager", "graph") if device.type == "cuda" and backend in GPU_BACKENDS else ("eager",)
 
 
 def runner(model: nn.Module, mode: str, example: Tensor) -> Callable[[Tensor], Tensor]:

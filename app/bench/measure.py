@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import lifter as lifters
 from lifter import scan
-from lifter.runtime.devices import GPU_BACKEND
+from lifter.runtime.devices import GPU_BACKENDS
 from lifter.training.train import DECAY
 
 Clock = Callable[[Callable[[], object]], float]
@@ -134,7 +134,7 @@ def machine(device: torch.device | str = "cpu") -> str:
 def backends(device: torch.device) -> list[str]:
     """Return the scan backends that are timed on ``device``, the definition first; no GPU kernels in an interpreter."""
     usable = [name for name, reason in scan.usable_backends(device).items() if reason is None]
-    usable = [name for name in usable if device.type == "cuda" or name != GPU_BACKEND]
+    usable = [name for name in usable if device.type == "cuda" or name not in GPU_BACKENDS]
     return sorted(usable, key=lambda name: name != "reference")
 
 

@@ -8,7 +8,7 @@ import torch
 
 from lifter import scan
 
-GPU_BACKEND = "triton"  # the scan that is a few kernels; the loops launch thousands per block
+GPU_BACKENDS = ("triton", "mamba_ssm")  # scans that are one kernel or a few; the loops launch thousands per block
 
 
 def resolve_device(device: str, backend: str = "auto") -> torch.device:
@@ -36,10 +36,13 @@ def why_auto_is_cpu(backend: str = "auto") -> str | None:
     """Return why "auto" means the CPU, None if it means the GPU."""
     if reason := why_not_cuda():
         return reason
-    if backend not in ("auto", GPU_BACKEND):
+    if backend not in ("auto", *GPU_BACKENDS):
         return f"the scan backend {backend!r} is no GPU kernel"
-    reason = scan.usable_backends("cuda")[GPU_BACKEND]
-    return f"the GPU kernel of the scan cannot run: {reason}" if reason else None
+    reasons = scan.usable_backends("cuda")
+    candidates = [name for name in GPU_BACKENDS if name in reasons and backend in ("auto", name)]
+    if any(reasons[name] is None for name in candidates):
+        return None
+    return "no GPU kernel of the scan can run: " + "; ".join(f"{name}: {reasons[name]}" for name in candidates)
 
 
 def why_not_cuda(device: torch.device | str = "cuda") -> str | None:

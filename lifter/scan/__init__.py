@@ -1,8 +1,8 @@
 """The selective scan over tokens in several orders at once: ``cross_scan`` with a choice of backends.
 
-Backends: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``triton`` (fused kernels for CUDA GPUs), ``torch`` (a
-time-major loop, needs nothing), ``reference`` (the definition; never chosen by itself). ``backend="auto"`` takes the
-first usable one of ``AUTO_ORDER`` for the device.
+Backends: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``triton`` (fused kernels for CUDA GPUs), ``mamba_ssm``
+(the CUDA kernel of that package, an optional extra), ``torch`` (a time-major loop, needs nothing), ``reference`` (the
+definition; never chosen by itself). ``backend="auto"`` takes the first usable one of ``AUTO_ORDER`` for the device.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from lifter.scan import cpu, reference, torch_loop, triton_scan
+from lifter.scan import cpu, mamba_ssm, reference, torch_loop, triton_scan
 
 BACKENDS: dict[str, ModuleType] = {
     "cpu": cpu,
     "triton": triton_scan,
+    "mamba_ssm": mamba_ssm,
     "torch": torch_loop,
     "reference": reference,
 }
 # By type of device; any other gets the loop. On a CPU, Triton is its interpreter: for tests, thousands of times slower.
-AUTO_ORDER = {"cpu": ("cpu", "torch"), "cuda": ("triton", "torch")}
+AUTO_ORDER = {"cpu": ("cpu", "torch"), "cuda": ("triton", "mamba_ssm", "torch")}
 log = logging.getLogger(__name__)
 
 

@@ -120,7 +120,7 @@ def test_words_pass_through_where_numbers_are_missing():
 
 def test_what_cannot_run_says_why(tiny):
     table = forward_table([tiny], (1,), Stopwatch(CPU, budget_s=0.01), has_reference=False)
-    assert "triton: " in str(table.caption)
+    assert "mamba_ssm: " in str(table.caption)
     assert set(columns_of(table)["x reference scan"]) == {"-"}
 
 

@@ -8,7 +8,7 @@ import torch
 
 from lifter.models.posemamba import PoseMamba, PoseMambaConfig
 from lifter.runtime.cuda_graphs import GraphedModel, padded_size
-from lifter.runtime.devices import GPU_BACKEND
+from lifter.runtime.devices import GPU_BACKENDS
 from lifter.scan import usable_backends, use_backend
 
 ROW = (27, 17, 2)
@@ -26,14 +26,14 @@ def test_a_batch_that_no_graph_holds_is_refused(rows):
         padded_size(rows, 96)
 
 
-@pytest.fixture
-def model(recipe):
-    """A small network on the GPU."""
-    if reason := usable_backends("cuda")[GPU_BACKEND]:
+@pytest.fixture(params=GPU_BACKENDS)
+def model(request, recipe):
+    """A small network on the GPU, on every kernel that can be recorded."""
+    if reason := usable_backends("cuda")[request.param]:
         pytest.skip(reason)
     network = PoseMamba(PoseMambaConfig(width=16, depth=2))
     network.load_state_dict(recipe.fill(network.state_dict(), 0))
-    use_backend(network, GPU_BACKEND)
+    use_backend(network, request.param)
     return network.eval().requires_grad_(False).cuda()
 
 
