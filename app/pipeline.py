@@ -112,11 +112,16 @@ def watch_people(
 
 
 def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, options: Options) -> list[Track]:
-    """Return everybody's track; the options' seconds are counted in the video's usual frames."""
+    """Return everybody's track; the options' seconds are counted in the video's usual frames.
+
+    Unless the options keep everybody, a person is somebody who was seen twice: at a few frames per second, a single
+    sight can be a mistake.
+    """
+    least = max(round(options.min_track_s * info.median_fps), 2 if options.min_track_s else 1)
     return build_tracks(
         people,
         max_gap_frames=round(options.max_gap_s * info.median_fps),
-        min_track_frames=max(1, min(round(options.min_track_s * info.median_fps), info.num_frames)),
+        min_track_frames=min(least, info.num_frames),
         fps=info.median_fps,
         cuts=footage.cuts,
         appearance=footage.appearance,
