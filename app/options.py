@@ -7,6 +7,7 @@ from it, so that a new setting is one more field. Imports nothing heavy.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from app.settings import API, PAGE, check_settings, setting
@@ -26,6 +27,22 @@ def person_ids(people: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() for part in ids):
         raise ValueError(f"people must be {', '.join(PEOPLE)} or ids such as 0,2; got {people!r}")
     return [int(part) for part in ids]
+
+
+def quarter_turn(degrees: int) -> int:
+    """Return degrees; ValueError if they are no multiple of 90."""
+    if degrees % 90:
+        raise ValueError(f"rotate must be 0, 90, 180 or 270 degrees, got {degrees}")
+    return degrees
+
+
+def seconds_of(time: str) -> float:
+    """Return the seconds of a time such as "90", "1:30.5" or "1:02:03"; ValueError if it is none."""
+    match = re.fullmatch(r"(?:(?:(\d{1,4}):)?(\d{1,5}):)?(\d{1,7}(?:\.\d*)?|\.\d+)", str(time).strip(), re.ASCII)
+    if match is None:
+        raise ValueError(f"a time must be seconds or minutes:seconds, such as 90 or 1:30.5; got {str(time)!r}")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def body_heights(text: str) -> dict[int | None, float]:
@@ -121,6 +138,24 @@ class Options:
         0.3, "Drop people seen for less than this, but never the only frame of a clip", flag="min-track-seconds",
         limits=(0, 3600), unit="seconds", is_advanced=True, web=API,
     )  # fmt: skip
+    rotate: int = setting(
+        0, "Turn the picture clockwise, on top of what the file says: 0, 90, 180 or 270", limits=(0, 270),
+        unit="degrees", check=quarter_turn, is_advanced=True, web=PAGE, label="Turn the picture, degrees",
+        slider=(0, 270, 90), hint="Clockwise; for videos that lie on the side.",
+    )  # fmt: skip
+    start: str | None = setting(
+        None, "Begin at this time of the clip, in seconds or as 1:30.5.", flag="from", check=seconds_of, web=PAGE,
+        label="From", hint="Seconds, or as 1:30; empty for the beginning.", metavar="TIME",
+    )  # fmt: skip
+    stop: str | None = setting(
+        None, "End before this time of the clip, in seconds or as 1:30.5.", flag="to", check=seconds_of, web=PAGE,
+        label="To", hint="Seconds, or as 1:30; empty for the end.", metavar="TIME",
+    )  # fmt: skip
+    slow_motion: float = setting(
+        1.0, "How many times slower than life the clip plays; times are divided by it, so that speeds are right",
+        limits=(1, 100), unit="times", is_advanced=True, web=PAGE, label="Slow motion, times",
+        hint="8 for a clip that plays eight times slower than life.",
+    )  # fmt: skip
     people: str = setting(
         "all", f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.", web=PAGE, label="People",
         hint="Or their numbers, such as 0,2.", offers=lambda: PEOPLE, is_open=True,
@@ -144,6 +179,18 @@ class Options:
         check_settings(self)
         if self.detector_weights and self.detector == AUTO:
             raise ValueError("detector-weights belong to one detector; name it with --detector")
+        if self.stop_s <= self.start_s:
+            raise ValueError(f"to must come after from, got {self.stop} after {self.start or 0}")
+
+    @property
+    def start_s(self) -> float:
+        """Second of the clip at which the part that is used begins."""
+        return seconds_of(self.start) if self.start else 0.0
+
+    @property
+    def stop_s(self) -> float:
+        """Second of the clip before which it ends; infinite for the end of the clip."""
+        return seconds_of(self.stop) if self.stop else math.inf
 
     def height_of(self, person_id: int) -> float | None:
         """Return the height of a person's body in meters; None if it is not known."""

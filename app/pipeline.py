@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from app.motion import ModelInfo, Pose3D, Shot, contiguous_segments, join_segmen
 from app.options import Options
 from app.person_selection import check_heights, select_people
 from app.progress import Clock, Progress, silent
+from app.quality.sideways import sideways_hint
 from app.results import PoseResult
 from app.video.reader import VideoReader
 from app.video.video_info import VideoInfo
@@ -49,7 +50,7 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
         ValueError: Not a video, no frame of it decodes, or a person was asked for who is not in it.
         RuntimeError: A package, device or backend that was asked for is not there.
     """
-    reader = VideoReader(path)
+    reader = VideoReader(path, options)
     summary = describe_models(options)
     lifter, detector = cached_models(options)
     clock = Clock()
@@ -58,6 +59,8 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     check_heights(found, options.height)
     tracks = select_people(found, options.people)
     clock.lap("2D")
+    if hint := sideways_hint(tracks):
+        info = replace(info, warnings=(*info.warnings, hint))
     poses = lift_tracks(lifter, tracks, info, options, progress)
     poses = [estimate_root_trajectory(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
     shots = find_shots(footage, tracks, poses, info)
@@ -104,15 +107,23 @@ def cached_detector(choice: Choice, device: str, detection_interval: int = 1) ->
 def watch_people(
     reader: VideoReader, detector: Detector, options: Options, progress: Progress = silent
 ) -> tuple[list[People], list[Track], FrameObserver]:
-    """Read a video to its end; return what the detector sees in every frame, everybody's track, and the footage."""
+    """Read a video to its end; return what the detector sees in every frame, everybody's track, and the footage.
+
+    Detector and tracking see what lies inside burnt-in borders; the answers are in pixels of the whole picture.
+    """
     footage = FrameObserver()
-    frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
+    frames = footage.watch(progress(prefetch(map(reader.bars.crop, reader)), "2D", reader.approx_num_frames))
     people = list(footage.note(detector(frames)))
-    return people, track_people(people, footage, reader.info, options), footage
+    tracks = track_people(people, footage, reader.info, options)
+    if not any(reader.bars):
+        return people, tracks, footage
+    origin = reader.bars.origin
+    people = [replace(p, boxes=p.boxes + np.tile(origin, 2), keypoints=p.keypoints + origin) for p in people]
+    return people, [replace(track, keypoints=track.keypoints + origin) for track in tracks], footage
 
 
 def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, options: Options) -> list[Track]:
-    """Return everybody's track; the options' seconds are counted in the video's usual frames.
+    """Return everybody's track inside burnt-in borders; seconds are counted in the video's usual frames.
 
     Unless the options keep everybody, a person is somebody who was seen twice: at a few frames per second, a single
     sight can be a mistake.
@@ -125,7 +136,7 @@ def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, 
         fps=info.median_fps,
         cuts=footage.cuts,
         appearance=footage.appearance,
-        picture=(info.width, info.height),
+        picture=info.inner_size,
     )
 
 
@@ -140,7 +151,10 @@ def lift_tracks(
     segments = [contiguous_segments(track, info) for track in tracks]
     sequences = [
         Sequence2D(
-            track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height, track.scores[run]
+            track.keypoints[run] - info.bars.origin,
+            info.timestamps_s[track.frames[run]],
+            *info.inner_size,
+            track.scores[run],
         )
         for track, runs in zip(tracks, segments, strict=True)
         for run in runs
@@ -164,7 +178,7 @@ def lift_tracks(
         scale = (height or NOMINAL_HEIGHT_M) / NOMINAL_HEIGHT_M
         joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
         scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
-        unseen = unseen_joints(track, (info.width, info.height), info.median_fps)
+        unseen = unseen_joints(track, info)
         poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit, unseen=unseen))
     return poses
 

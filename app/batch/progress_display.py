@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.batch.find_videos import size_of
 from app.console import bars, one_line, print_error, print_result, print_status, watched
 from app.quality.person_quality import PersonQuality, summary_lines
 
@@ -27,7 +28,7 @@ class Display:
     """
 
     def __init__(self, clips: list[Path], out: Path) -> None:
-        self._bytes = {str(clip): clip.stat().st_size if clip.is_file() else 0 for clip in clips}
+        self._bytes = {str(clip): size_of(clip) or 0 for clip in clips}
         self._out = out
         self._started_at = time.monotonic()
         self._ended: list[str] = []

@@ -42,7 +42,7 @@ def trajectory_table(clip: Path, truth: Path, options: Options) -> Table:
     result = estimate(clip, options)
     check_length(truth, len(arrays["t"]), clip, result.video.num_frames)
     table = new_table(f"{clip.name}: trajectories and gravity", COLUMNS)
-    side = max(result.video.width, result.video.height)
+    side = max(result.video.inner_size)
     fov = float(2 * np.degrees(np.arctan(side / 2 / arrays["K"][0, 0])))
     keypoints = arrays["coco_px"]
     found = [(person, track) for track in result.tracks if (person := match_track(track, keypoints)) is not None]

@@ -130,6 +130,10 @@ def _video(result: PoseResult) -> dict[str, Any]:
         "fps": info.fps,
         "num_frames": info.num_frames,
         "rotation": info.rotation,
+        "is_mirrored": info.is_mirrored,
+        "bars": list(info.bars),
+        "start_s": round(info.start_s, DECIMALS["s"]),
+        "slow_motion": info.slow_motion,
         "has_constant_rate": info.has_constant_rate,
         "warnings": list(info.warnings),
     }

@@ -21,7 +21,7 @@ TRUNK_HEIGHT = 0.06
 TOUCHING_HEIGHTS = np.array([TOUCHING.get(name.split("_")[-1], TRUNK_HEIGHT) for name in H36M17.names])
 
 LEAST_SHARE = 0.1  # of a person's frames whose lowest part must be seen, for a floor to be known
-DEEPER_M, DEEPER_FRAMES = 0.15, 5  # who is so much lower for so long has come down: that level is the floor
+DEEPER_M, DEEPER_FRAMES = 0.25, 5  # who is so much lower for so long has come down: that level is the floor
 # Levels of two people are one floor if they differ by no more than this, plus shares of the camera's height (sizes of
 # adults) and of the distance (a tilt of two degrees) ...
 SAME_M, SAME_SIZE, SAME_TILT = 0.15, 0.15, 0.035

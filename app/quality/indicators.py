@@ -63,7 +63,7 @@ def assess(
         sides_repaired=round(float(track.swapped[track.observed].any(axis=1).mean()), 4),
         mean_score=round(mean_score(track, pose), 4),
         height_px=round(height, 1),
-        truncated=round(truncated_share(track, video.width, video.height), 4),
+        truncated=round(truncated_share(track, video), 4),
         reprojection_px=None if miss is None else round(miss, 2),
         reprojection=None if miss is None else round(miss / max(height, 1.0), 4),
         jitter=round(float(jitter), 3),
@@ -101,10 +101,11 @@ def height_px(track: Track) -> float:
     return float(np.median(np.ptp(track.keypoints[track.observed].astype(np.float64), axis=1).max(axis=-1)))
 
 
-def truncated_share(track: Track, width: int, height: int) -> float:
+def truncated_share(track: Track, video: VideoInfo) -> float:
     """Return the share of observed frames in which a limb joint lies at the picture's border or beyond."""
-    points, margin = track.keypoints[track.observed][:, LIMBS_COCO], BORDER * max(width, height)
-    last = np.array([width - 1, height - 1]) - margin
+    size = np.array(video.inner_size)
+    points, margin = track.keypoints[track.observed][:, LIMBS_COCO] - video.bars.origin, BORDER * size.max()
+    last = size - 1 - margin
     return float(((points < margin) | (points > last)).any(axis=(1, 2)).mean())
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.blazepose.types import PoseDetection, RotatedRoi
+from detectors.blazepose.types import VISIBLE_SCORE, PoseDetection, RotatedRoi
 from detectors.pose_geometry import BODY
 
 # COCO-17 out of MediaPipe's 33 landmarks, by name; both have the left joint of a pair first.
@@ -41,7 +41,6 @@ MODEL_COMPLEXITY = 1  # "full"; 0 and 2 are files that the wheel lacks
 MIN_PRESENCE = 0.5  # MediaPipe's default
 MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a person one can lift ...
 BUST, HIPS = np.array([0, 5, 6]), np.array([11, 12])  # ... but a head and shoulders that the border cuts off the hips
-VISIBLE_SCORE = 0.3
 OFF_SCREEN_SCORE = 0.2  # joints outside the picture are guesses, but MediaPipe reports visibility up to 0.9 there
 MIN_CROP_PX = 16
 TRIALS = 8  # looks to find the better number of threads

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from app.geometry.unseen_joints import unseen_joints
 from app.options import FORMATS, Options
 from app.quality.warnings import NO_UP
 from app.results import PoseResult, Shot
+from app.video.video_info import VideoInfo
 from lifter.skeletons import COCO17, H36M17
 from tests.people import PROVENANCE, standing
 
@@ -49,7 +51,7 @@ def cut_off_at_the_waist(one):
     scores[:, 13:] = 0.2
     height = int(keypoints[:, 13:, 1].min())
     track = replace(one.track, keypoints=keypoints, scores=scores)
-    unseen = unseen_joints(track, (one.video.width, height), one.video.fps)
+    unseen = unseen_joints(track, replace(one.video, height=height))
     joint_scores = one.pose.scores.copy()
     joint_scores[:, LEGS] = 0.2
     return one._replace(track=track, pose=replace(one.pose, scores=joint_scores, unseen=unseen))
@@ -163,7 +165,7 @@ def seen_as(scores=None, keypoints=None, frames=90):
             track.scores[rows, COCO17.index(name)] = value
     for name, rows, place in keypoints or []:
         track.keypoints[rows, COCO17.index(name)] = place
-    unseen = unseen_joints(track, (400, 400), 30.0)
+    unseen = unseen_joints(track, VideoInfo(Path("clip.mp4"), 400, 400, 30.0, frames, 0, np.arange(frames) / 30))
     return {name: np.flatnonzero(unseen[:, joint]) for joint, name in enumerate(H36M17.names) if unseen[:, joint].any()}
 
 
