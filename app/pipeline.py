@@ -125,11 +125,16 @@ def watch_people(
 
 
 def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, options: Options) -> list[Track]:
-    """Return everybody's track inside burnt-in borders; seconds are counted in the video's usual frames."""
+    """Return everybody's track inside burnt-in borders; seconds are counted in the video's usual frames.
+
+    Unless the options keep everybody, a person is somebody who was seen twice: at a few frames per second, a single
+    sight can be a mistake.
+    """
+    least = max(round(options.min_track_s * info.median_fps), 2 if options.min_track_s else 1)
     return build_tracks(
         people,
         max_gap_frames=round(options.max_gap_s * info.median_fps),
-        min_track_frames=max(1, min(round(options.min_track_s * info.median_fps), info.num_frames)),
+        min_track_frames=min(least, info.num_frames),
         fps=info.median_fps,
         cuts=footage.cuts,
         appearance=footage.appearance,
@@ -175,7 +180,7 @@ def lift_tracks(
         scale = (height or NOMINAL_HEIGHT_M) / NOMINAL_HEIGHT_M
         joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
         scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
-        unseen = unseen_joints(track, (info.width, info.height), info.median_fps)
+        unseen = unseen_joints(track, info)
         poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit, unseen=unseen))
     return poses
 

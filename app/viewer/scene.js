@@ -206,9 +206,14 @@ class Scene {
     context.fillRect(0, 0, this.width, this.height);
   }
 
-  drawGrid(context) {
+  // Whether anybody in the shot knows where the floor is.
+  hasFloor() {
     const people = this.data.people.filter((person) => person.shot === this.shot);
-    if (people.length && !people.some((person) => person.has_floor)) return; // nobody knows where it is
+    return !people.length || people.some((person) => person.has_floor);
+  }
+
+  drawGrid(context) {
+    if (!this.hasFloor()) return;
     const { cell } = this, reach = Math.ceil(Math.min(24, Math.max(5, (1.1 * this.distance) / cell)));
     const [cx, cz] = [this.target[0], this.target[2]].map((c) => Math.round(c / cell));
     const levels = new Map();
@@ -363,7 +368,7 @@ class Scene {
       context.fillText(name, x + 1.4 * dx, y + 1.4 * dy);
     });
     context.textAlign = "left";
-    if (this.data.unit === "m") context.fillText("grid 1 m", x + 36, y);
+    if (this.data.unit === "m" && this.hasFloor()) context.fillText("grid 1 m", x + 36, y);
   }
 
   // Colors, as [red, green, blue].
