@@ -114,7 +114,8 @@ def watch_people(
     Detector and tracking see what lies inside burnt-in borders; the answers are in pixels of the whole picture.
     """
     footage = FrameObserver()
-    frames = footage.watch(progress(prefetch(map(reader.bars.crop, reader)), "2D", reader.approx_num_frames))
+    inner = (reader.bars.crop(frame) for frame in reader)
+    frames = footage.watch(progress(prefetch(inner), "2D", reader.approx_num_frames))
     people = list(footage.note(detector(frames)))
     tracks = track_people(people, footage, reader.info, options)
     if not any(reader.bars):
