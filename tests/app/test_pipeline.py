@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from dataclasses import replace
@@ -265,3 +266,15 @@ def test_progress_can_cancel(project_to_camera, options):
 def test_options_refuse_nonsense(changes, text):
     with pytest.raises(ValueError, match=text):
         replace(Options(), **changes)
+
+
+def test_provenance_does_not_say_where_weights_lie():
+    options = Options(
+        detector="yolo-hrnet",
+        detector_weights=("/home/me/secret/yolo26n.pt", "hrnet"),
+        lifter="/home/me/my.safetensors",
+    )
+    recorded = pipeline.shareable(options)
+    assert recorded["detector_weights"] == ["yolo26n.pt", "hrnet"]
+    assert recorded["lifter"] == "my.safetensors"
+    assert "secret" not in json.dumps(recorded)
