@@ -17,7 +17,7 @@ import numpy as np
 from app.geometry.gravity import ANKLES
 from app.geometry.smoothing import low_pass
 from app.geometry.world import ANKLE_HEIGHT, body_height, floor_height, to_world, world_places
-from app.motion import Pose3D, contiguous_segments
+from app.motion import Pose3D, contiguous_segments, join_segments
 from detectors.people import Track
 from lifter.skeletons import H36M17
 
@@ -81,9 +81,10 @@ def _locked(result: PoseResult, track: Track, pose: Pose3D, rotation: np.ndarray
     floor = floor_height(places, track, pose)
     places[..., 1] -= floor
     standing = ANKLE_HEIGHT * body_height(pose.joints, track.valid)
-    for segment in contiguous_segments(track, result.video):
-        times = result.video.timestamps_s[track.frames[segment]]
-        places[segment] = lock_segment(places[segment], sights[segment], times, standing)
+    segments = contiguous_segments(track, result.video)
+    times = result.video.timestamps_s[track.frames]
+    locked = [lock_segment(places[run], sights[run], times[run], standing) for run in segments]
+    places = join_segments(np.concatenate(locked), segments, len(places))
     places[..., 1] += floor
     places = places @ rotation  # back to camera axes
     root = places[:, 0]
