@@ -6,7 +6,10 @@ from it, so that a new setting is one more field. Imports nothing heavy.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from app.settings import API, PAGE, check_settings, setting
 from detectors import AUTO, BALANCED, BEST_FIRST, DETECTORS, FAST, QUALITIES
@@ -21,6 +24,9 @@ UP_AXES = ("y", "z")
 OVERLAY_STYLES = ("side-by-side", "picture", "3d")
 OVERLAY_SHAPES = ("clip", "16:9", "9:16")
 PREVIEWS = ("none", "gif", "webp", "mp4")
+FBX = "fbx"  # a format of ``posemamba convert`` alone: it needs Blender
+LEAST_HEIGHT_M, MOST_HEIGHT_M = 0.4, 2.8
+UNITS = ("m", "cm")  # of app.export.character.bvh
 
 
 def person_ids(people: str) -> list[int]:
@@ -29,6 +35,50 @@ def person_ids(people: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() for part in ids):
         raise ValueError(f"people must be {', '.join(PEOPLE)} or ids such as 0,2; got {people!r}")
     return [int(part) for part in ids]
+
+
+def quarter_turn(degrees: int) -> int:
+    """Return degrees; ValueError if they are no multiple of 90."""
+    if degrees % 90:
+        raise ValueError(f"rotate must be 0, 90, 180 or 270 degrees, got {degrees}")
+    return degrees
+
+
+def seconds_of(time: str) -> float:
+    """Return the seconds of a time such as "90", "1:30.5" or "1:02:03"; ValueError if it is none."""
+    match = re.fullmatch(r"(?:(?:(\d{1,4}):)?(\d{1,5}):)?(\d{1,7}(?:\.\d*)?|\.\d+)", str(time).strip(), re.ASCII)
+    if match is None:
+        raise ValueError(f"a time must be seconds or minutes:seconds, such as 90 or 1:30.5; got {str(time)!r}")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def body_heights(text: str) -> dict[int | None, float]:
+    """Return heights in meters by person in a text such as "0=1.82,1=1.20"; of everybody else, "1.75", by None.
+
+    Raises:
+        ValueError: The text is not of this kind, or a height is not one of a body.
+    """
+    heights: dict[int | None, float] = {}
+    for part in text.split(","):
+        person, equals, number = part.rpartition("=")
+        person = person.strip()
+        try:
+            height = float(number)
+        except ValueError:
+            height = math.nan
+        is_id = person.isascii() and person.isdigit() if equals else not person
+        if math.isnan(height) or not is_id:
+            raise ValueError(f"height must be meters such as 1.82, or by id such as 0=1.82,1=1.20; got {text!r}")
+        if not LEAST_HEIGHT_M <= height <= MOST_HEIGHT_M:
+            raise ValueError(
+                f"height must lie between {LEAST_HEIGHT_M} and {MOST_HEIGHT_M} meters, got {number.strip()}"
+            )
+        key = int(person) if equals else None
+        if key in heights:
+            raise ValueError(f"height has two values for {'everybody' if key is None else f'person {key}'}: {text!r}")
+        heights[key] = height
+    return heights
 
 
 def usable_detectors() -> list[str]:
@@ -69,10 +119,11 @@ class Options:
         "it, else the CPU. Apple's MPS is not used: no scan kernel exists for it.",
     )  # fmt: skip
     backend: str = setting("auto", "Kernel of the selective scan, one of", choices=BACKENDS, is_advanced=True)
-    height_m: float | None = setting(
-        None, "Body height, if known: scales the 3D. Otherwise a 1.70 m adult is assumed", flag="height",
-        limits=(0.4, 2.8), unit="meters", web=PAGE, label="Body height, m",
-        hint="If known, else 0: then a 1.70 m adult is assumed.",
+    height: str | None = setting(
+        None, "Body height in meters, if known: scales the 3D. One for everybody, such as 1.82, or by id as in an "
+        "earlier result: 0=1.82,1=1.20. Otherwise a 1.70 m adult is assumed.",
+        check=lambda text: body_heights(text), web=PAGE, label="Body height, m",
+        hint="If known: 1.82 for everybody, or by person: 0=1.82, 1=1.20. Else a 1.70 m adult is assumed.",
     )  # fmt: skip
     fov_degrees: float = setting(
         55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees", web=PAGE,
@@ -87,6 +138,10 @@ class Options:
         flag="smooth", limits=(0.1, 100), unit="Hz", web=PAGE, label="Smoothing, Hz",
         hint="Cut-off of a low-pass; 6 is usual, 0 is none.", slider=(0, 15, 0.5),
     )  # fmt: skip
+    lock_feet: bool = setting(
+        False, "Hold feet in place while they stand, keep them above the floor, and let no leg stretch for it: for "
+        "animation, not for measuring. Bones get constant lengths, too.", web=API,
+    )  # fmt: skip
     max_gap_s: float = setting(
         0.5, "Longest time without a detection that is interpolated", flag="max-gap", limits=(0, 60), unit="seconds",
         is_advanced=True, web=API,
@@ -94,6 +149,24 @@ class Options:
     min_track_s: float = setting(
         0.3, "Drop people seen for less than this, but never the only frame of a clip", flag="min-track-seconds",
         limits=(0, 3600), unit="seconds", is_advanced=True, web=API,
+    )  # fmt: skip
+    rotate: int = setting(
+        0, "Turn the picture clockwise, on top of what the file says: 0, 90, 180 or 270", limits=(0, 270),
+        unit="degrees", check=quarter_turn, is_advanced=True, web=PAGE, label="Turn the picture, degrees",
+        slider=(0, 270, 90), hint="Clockwise; for videos that lie on the side.",
+    )  # fmt: skip
+    start: str | None = setting(
+        None, "Begin at this time of the clip, in seconds or as 1:30.5.", flag="from", check=seconds_of, web=PAGE,
+        label="From", hint="Seconds, or as 1:30; empty for the beginning.", metavar="TIME",
+    )  # fmt: skip
+    stop: str | None = setting(
+        None, "End before this time of the clip, in seconds or as 1:30.5.", flag="to", check=seconds_of, web=PAGE,
+        label="To", hint="Seconds, or as 1:30; empty for the end.", metavar="TIME",
+    )  # fmt: skip
+    slow_motion: float = setting(
+        1.0, "How many times slower than life the clip plays; times are divided by it, so that speeds are right",
+        limits=(1, 100), unit="times", is_advanced=True, web=PAGE, label="Slow motion, times",
+        hint="8 for a clip that plays eight times slower than life.",
     )  # fmt: skip
     people: str = setting(
         "all", f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.", web=PAGE, label="People",
@@ -108,6 +181,10 @@ class Options:
     up: str = setting(
         "y", "Axis that points up in csv, trc and bvh; glb is y up.", choices=UP_AXES, is_advanced=True, web=API
     )
+    unit: str = setting(
+        "m", "Unit of length in bvh: game engines and MotionBuilder take cm; other files are in meters.", choices=UNITS,
+        is_advanced=True, web=API,
+    )  # fmt: skip
     is_upright: bool = setting(
         True, "Turn csv, trc, bvh, glb and the 3D panel by the estimated tilt of the camera; if not, it is taken to be "
         "level.", flag="gravity-align", is_advanced=True, web=API,
@@ -134,11 +211,42 @@ class Options:
         check_settings(self)
         if self.detector_weights and self.detector == AUTO:
             raise ValueError("detector-weights belong to one detector; name it with --detector")
+        if self.stop_s <= self.start_s:
+            raise ValueError(f"to must come after from, got {self.stop} after {self.start or 0}")
+
+    @property
+    def start_s(self) -> float:
+        """Second of the clip at which the part that is used begins."""
+        return seconds_of(self.start) if self.start else 0.0
+
+    @property
+    def stop_s(self) -> float:
+        """Second of the clip before which it ends; infinite for the end of the clip."""
+        return seconds_of(self.stop) if self.stop else math.inf
+
+    def height_of(self, person_id: int) -> float | None:
+        """Return the height of a person's body in meters; None if it is not known."""
+        heights = body_heights(self.height) if self.height else {}
+        return heights.get(person_id, heights.get(None))
 
     @property
     def use_flip(self) -> bool:
         """Whether networks also see the mirrored input, and the answers are averaged: twice the work, smoother."""
         return self.quality != FAST
+
+
+# What a finished result can still be given (``posemamba convert``); all else is decided when the video is analyzed.
+APPLICABLE = ("has_rigid_bones", "smooth_hz", "lock_feet", "people", "up", "unit", "is_upright")
+# What ``--for`` chooses in place of the defaults; flags that are given win.
+PRESETS: dict[str, dict[str, Any]] = {
+    "animation": {
+        "formats": ("json", "glb", "bvh", "viewer"), "smooth_hz": 6.0, "has_rigid_bones": True, "lock_feet": True,
+    },
+    "biomechanics": {
+        "formats": ("json", "csv", "trc", "viewer", "angles", "mot", "movement", "report"), "smooth_hz": 6.0,
+    },
+    "research": {"formats": ("json", "npz", "csv", "coco", "viewer")},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

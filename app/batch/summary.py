@@ -1,8 +1,7 @@
 """``batch.jsonl``, a line per clip, ``summary.csv``, the same as a table, and ``index.html``, the same with pictures.
 
-All are valid even after a batch was killed. A line is appended in one write when a clip has ended; a broken one is
-removed by the next batch. The table is written again after each clip, the page at most once in ``PAGE_S`` and at the
-end, and each replaces the older one when it is complete.
+A line is appended in one write when a clip has ended; a broken one is removed by the next batch. Table and page are
+written again every few seconds, as clips end, and when the batch ends; they replace the older ones when complete.
 """
 
 from __future__ import annotations
@@ -15,10 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.batch.find_videos import size_of
 from app.report.index_page import index_page
 from checkpoints import atomic_write
 
-PAGE_S = 5.0  # between two versions of index.html
+TABLE_S = 5.0  # between two tables: one of 10 000 clips takes a twentieth of a second
 COLUMNS = (
     "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
     "height_px", "reprojection_px", "jitter", "foot_skating", "warnings", "error",
@@ -36,7 +36,7 @@ class Records:
         self.path = out / "batch.jsonl"
         self._table = out / "summary.csv"
         self._page = out / "index.html"
-        self._page_at = 0.0
+        self._table_time = 0.0
         self._records = {record["folder"]: record for record in _read_records(self.path)}
 
     def start(self, done: Iterable[dict[str, Any]], to_do: set[str]) -> None:
@@ -49,14 +49,13 @@ class Records:
         self._records = {record["folder"]: record for record in (*kept, *done)}
         with atomic_write(self.path, is_durable=True) as part:
             part.write_bytes(b"".join(_to_line(record) for record in self._records.values()))
-        self._write_table()
-        self.write_page()
+        self.write_tables()
 
     def add(self, record: dict[str, Any]) -> None:
         """Append the record of a clip that has ended.
 
         Raises:
-            OSError: It cannot be written; the file is as before.
+            OSError: It cannot be written, and the file is as before; or the table cannot.
         """
         self._records[record["folder"]] = record
         with self.path.open("ab", buffering=0) as file:
@@ -68,26 +67,23 @@ class Records:
             except OSError:
                 file.truncate(end)
                 raise
-        self._write_table()
-        if time.monotonic() - self._page_at > PAGE_S:
-            self.write_page()
-
-    def write_page(self) -> None:
-        """Write index.html as things are now.
-
-        Raises:
-            OSError: It cannot be written; the file is as before.
-        """
-        with atomic_write(self._page) as part:
-            part.write_bytes(index_page(self._records.values()).encode("utf-8", "backslashreplace"))
-        self._page_at = time.monotonic()
+        if time.monotonic() - self._table_time > TABLE_S:
+            self.write_tables()
 
     def _is_current(self, record: dict[str, Any]) -> bool:
         """Return whether the results, or the video that failed, are still there."""
         is_done = record["status"] == "done"
-        return (self.path.parent / record["folder"]).is_dir() if is_done else Path(record["clip"]).exists()
+        return (self.path.parent / record["folder"]).is_dir() if is_done else size_of(Path(record["clip"])) is not None
 
-    def _write_table(self) -> None:
+    def write_tables(self) -> None:
+        """Write summary.csv and index.html.
+
+        Raises:
+            OSError: One cannot be written; it is as before.
+        """
+        self._table_time = time.monotonic()
+        with atomic_write(self._page) as part:
+            part.write_bytes(index_page(self._records.values()).encode("utf-8", "backslashreplace"))
         text = io.StringIO(newline="")
         table = csv.writer(text)
         table.writerow(COLUMNS)

@@ -96,7 +96,7 @@ def joint_angles(result: PoseResult, index: int) -> dict[str, np.ndarray]:
     """
     track, pose = result.people[index]
     angles = angles_of(result.world_joints(index, up="y"))
-    is_seen = (pose.scores >= LEAST_SCORE) | ~track.observed[:, None]
+    is_seen = ((pose.scores >= LEAST_SCORE) | ~track.observed[:, None]) & ~pose.unseen
     for key, angle in ANGLES.items():
         for name in sided(key, angle.is_paired):
             side = name.partition("_")[0]

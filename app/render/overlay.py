@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from app.biomechanics.joint_angles import joint_angles
+from app.geometry.unseen_joints import unseen_keypoints
 from app.render.drawing import OUTLINE, WHITE, make_label, person_color, running_mean, stamp
 from app.render.layout import layout_of
 from app.render.scene3d import QUIET, Scene3D
@@ -39,7 +40,7 @@ def render_frames(frames: Iterable[np.ndarray], result: PoseResult) -> Iterator[
 
     Style and shape are those of the result's options. The panel is level by the estimated tilt of the camera unless the
     options take the camera to be level. With nobody in the whole clip the frames pass unchanged. Otherwise all pictures
-    have ``output_size``; an odd height grows by repeating the last row.
+    have ``output_size``; an odd height grows by repeating the last row. Unseen joints are not drawn.
 
     Args:
         frames: Pictures in the size of ``result.video``.
@@ -63,6 +64,9 @@ class Overlay:
     def __init__(self, result: PoseResult) -> None:
         self._result = result
         self._layout = layout_of(result.video.width, result.video.height, result.options)
+        self._keypoints = [
+            np.where(unseen_keypoints(pose)[..., None], np.nan, track.keypoints) for track, pose in result.people
+        ]
         self._sizes = [_steady_size(track) for track in result.tracks]
         self._angles = [joint_angles(result, i) if result.options.has_angles else {} for i in range(len(result.tracks))]
         shot_of = [result.shots.index(result.shot_of(track)) for track in result.tracks]
@@ -114,7 +118,9 @@ class Overlay:
         for person, t in shown:
             track = tracks[person]
             is_observed, size_px = bool(track.observed[t]), float(self._sizes[person][t])
-            draw_skeleton(picture, track.keypoints[t], track.scores[t], is_observed=is_observed, size_px=size_px)
+            draw_skeleton(
+                picture, self._keypoints[person][t], track.scores[t], is_observed=is_observed, size_px=size_px
+            )
         for person, t in shown:
             if self._angles[person]:
                 self._write_angles(picture, person, t)

@@ -59,10 +59,13 @@ class Scene3D:
         self._body = stage.body
         valid = [track.valid for track, _ in self._people]
         places, seen = (_of_valid_frames(points, valid) for points in (stage.paths, stage.joints))
+        self._has_floor = stage.has_floor
+        stands = np.repeat(stage.has_floor, [int(shown.sum()) for shown in valid])
         # One wild frame must not make everybody small.
         corners = np.percentile(places, (0.5, 99.5), axis=0, method="nearest") if len(places) else np.zeros((2, 3))
         places = np.clip(places, *corners) if len(places) else corners
-        camera = SceneCamera.fit(self._shape, self._body, places, seen)
+        stands = stands if len(stands) else np.ones(len(places), bool)
+        camera = SceneCamera.fit(self._shape, self._body, places, stands, seen)
         self._joints = [
             camera.project(points) for points in stage.joints
         ]  # (T, 17, 3): pixel x, pixel y, pixels per meter
@@ -85,7 +88,8 @@ class Scene3D:
             stamp(canvas, make_label("no person", self._text_px, QUIET, None), self._shape[1] / 2, self._shape[0] / 2)
             return canvas
         for person, t in present:
-            self._draw_ground(canvas, person, t)
+            if self._has_floor[person]:
+                self._draw_ground(canvas, person, t)
         self._draw_shadows(canvas, present)
         self._draw_bodies(canvas, present)
         if len(self._people) > 1:
@@ -93,7 +97,12 @@ class Scene3D:
                 person_id = self._people[person][0].person_id
                 ring = self._rings[person][t]
                 label = make_label(str(person_id), self._text_px, OUTLINE, person_color(person_id))
-                stamp(canvas, label, float(ring[:, 0].mean()), float(ring[:, 1].max() + 0.9 * self._text_px))
+                stamp(
+                    canvas,
+                    label,
+                    float(ring[:, 0].mean()),
+                    min(float(ring[:, 1].max()) + 0.9 * self._text_px, self._shape[0] - self._text_px),
+                )
         return canvas
 
     def _draw_legend(self) -> None:
@@ -128,6 +137,8 @@ class Scene3D:
         shrink = 4
         mask = np.zeros([side // shrink + 1 for side in self._shape], np.uint8)
         for person, t in present:
+            if not self._has_floor[person]:
+                continue
             points, shown = self._shadows[person][t], self._is_drawable(self._shadows[person][t])
             for a, b, _ in BONES_3D:
                 if shown[a] and shown[b]:

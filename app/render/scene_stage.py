@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from app.geometry.floor import ANKLE_HEIGHT
 from app.geometry.floor_places import floor_places
 from app.geometry.gravity import ANKLES
-from app.geometry.world import ANKLE_HEIGHT, body_height, seen_level
+from app.geometry.world import body_height, seen_level
 from app.motion import Pose3D, join_segments
 from app.render.drawing import running_mean
 from app.results import PoseResult
@@ -27,14 +28,16 @@ class Stage:
     """Everybody on the stage.
 
     Attributes:
-        joints: (T, 17, 3) of each person, NaN where they are not finite.
+        joints: (T, 17, 3) of each person, NaN where they are not finite or unseen.
         paths: (T, 3) of each person, the floor below the pelvis without trembling.
+        has_floor: (P,) bool, whether a person's feet are ever seen.
         body: Height of a body.
         turn: By which the stage is turned about the vertical, radians.
     """
 
     joints: list[np.ndarray]
     paths: list[np.ndarray]
+    has_floor: np.ndarray
     body: float
     turn: float
 
@@ -59,7 +62,12 @@ def stage_of(result: PoseResult, people: Sequence[int]) -> Stage:
     valid = [track.valid for track, _ in pairs]
     paths = [_ground_path(joints, shown) for joints, shown in zip(stage, valid, strict=True)]
     turn = _side(paths, valid) * VIEW_TURN
-    return Stage([_turned(each, turn) for each in stage], [_turned(path, turn) for path in paths], body, turn)
+    shown = [
+        np.where(pose.unseen[..., None], np.nan, _turned(each, turn))
+        for each, (_, pose) in zip(stage, pairs, strict=True)
+    ]
+    has_floor = np.array([not pose.unseen[:, ANKLES].all() for _, pose in pairs], bool)
+    return Stage(shown, [_turned(path, turn) for path in paths], has_floor, body, turn)
 
 
 def _side(paths: list[np.ndarray], valid: list[np.ndarray]) -> int:
@@ -83,7 +91,7 @@ def _ground_path(joints: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def _in_world(result: PoseResult, index: int, body: float) -> np.ndarray:
     joints = result.world_joints(index, up="y") * (1, -1, -1)
     joints = np.where(np.isfinite(joints), joints, np.nan)
-    if result.floor_shift(index) == 0 and len(joints):  # heights are those over the camera
+    if result.floor_shift(index) == 0:  # heights are those over the camera
         heights = joints[result.tracks[index].valid, 0, 1]
         middle = float(np.nanmedian(heights)) if np.isfinite(heights).any() else 0.0
         joints = joints - np.array([0.0, middle + PELVIS_HEIGHT * body, 0.0])

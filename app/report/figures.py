@@ -26,7 +26,7 @@ class Figures:
     """Pictures, (H, W, 3) uint8 RGB of one width; None where there is nothing to show.
 
     Attributes:
-        poses: Contact sheet of key poses: picture, 3D from the front, 3D from the side.
+        poses: Contact sheet of key poses: picture, 3D from the front, 3D from the side; None without the video, too.
         overview: Who is seen when, and ways from above.
         angles: Curves by index of the person.
     """
@@ -64,7 +64,7 @@ def _make(result: PoseResult) -> Figures:
 
 def _poses(result: PoseResult) -> np.ndarray | None:
     frames = key_frames(result)
-    if not frames:
+    if not frames or not result.video.path.is_file():  # of a pose.json only the name of the video is known
         return None
     pictures = key_pictures(result, frames)
     shape = pictures[0].shape

@@ -51,7 +51,7 @@ def key_pictures(result: PoseResult, frames: list[int]) -> list[np.ndarray]:
     """
     plain = replace(result, options=replace(result.options, has_angles=False))  # they would be too small to read
     overlay, pictures, wanted = Overlay(plain), [], set(frames)
-    for index, frame in enumerate(VideoReader(result.video.path) if frames else ()):
+    for index, frame in enumerate(VideoReader(result.video.path, result.options) if frames else ()):
         if index in wanted:
             picture = frame.copy()
             overlay.draw_people(picture, index)

@@ -58,6 +58,8 @@ def report_page(result: PoseResult) -> str:
         parts.append(
             _section("Key poses", _image(figures.poses, "Key poses from the picture and in 3D from two sides"))
         )
+    elif result.tracks:
+        parts.append(_section("Key poses", '<p class="quiet">No pictures: the video is not here.</p>'))
     if figures.overview is not None:
         parts.append(_section("When and where", _image(figures.overview, "Who is seen when, and ways from above")))
     for index, picture in figures.angles.items():

@@ -86,7 +86,7 @@ def _chosen_frames(result: PoseResult, rate: float) -> np.ndarray:
 
 def _draw(result: PoseResult, frames: np.ndarray, height: int) -> list[np.ndarray]:
     overlay, pictures, wanted = Overlay(result), [], set(frames.tolist())
-    for index, frame in enumerate(VideoReader(result.video.path)):
+    for index, frame in enumerate(VideoReader(result.video.path, result.options)):
         if index in wanted:
             picture = overlay.draw(frame, index)
             pictures.append(_scaled(picture, min(1.0, height / picture.shape[0], WIDTH / picture.shape[1])))

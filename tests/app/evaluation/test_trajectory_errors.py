@@ -10,7 +10,7 @@ import pytest
 
 from app import pipeline
 from app.evaluation.ground_truth import match_track
-from app.evaluation.trajectory_errors import COLUMNS, place_track, trajectory_table
+from app.evaluation.trajectory_errors import COLUMNS, feet_table, place_track, trajectory_table
 from app.options import Options
 from app.pipeline import estimate
 from detectors import DETECTORS, DetectorSpec
@@ -52,7 +52,7 @@ def exact_detector(truth):
 def result(root, truth, exact_detector):
     height = float(truth["body_height_m"][0])
     return estimate(
-        root / "assets" / "walk_wave.mp4", Options(detector=exact_detector, fov_degrees=FOV, height_m=height)
+        root / "assets" / "walk_wave.mp4", Options(detector=exact_detector, fov_degrees=FOV, height=f"{height:.4f}")
     )
 
 
@@ -96,9 +96,24 @@ def test_the_table_scores_every_source(root, exact_detector):
     assert place[1] == pytest.approx(place[2], abs=15)  # the detector is exact
 
 
+def test_the_table_of_feet_tells_that_locked_feet_stay(root, exact_detector):
+    clip = root / "assets" / "walk_wave.mp4"
+    table = feet_table(clip, clip.with_suffix(".gt.npz"), Options(detector=exact_detector))
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["feet (frames)"] == ["person 0: as estimated (257)", "person 0: locked (257)"]
+    free, locked = map(float, cells["skating in contact cm/s"])
+    assert free > 5  # 21 from pixels
+    assert locked < 1
+    assert float(cells["joints moved mm"][1]) < 5
+    assert float(cells["but knees and ankles mm"][1]) < 0.1
+    assert float(cells["lowest joint cm"][1]) > 0
+    found, right = (float(share.strip().rstrip("%")) for share in cells["contact found / right"][1].split("/"))
+    assert min(found, right) > 60  # about 80 when written
+
+
 def test_tracks_find_their_person_and_other_options_place_them_anew(result, truth):
     assert match_track(result.tracks[0], truth["coco_px"]) == 0
     taller = place_track(
-        result.tracks[0], result, Options(fov_degrees=FOV, height_m=1.2 * float(truth["body_height_m"][0]))
+        result.tracks[0], result, Options(fov_degrees=FOV, height=f"{1.2 * truth['body_height_m'][0]:.4f}")
     )
     np.testing.assert_allclose(taller.poses[0].root, 1.2 * result.poses[0].root, atol=0.02)

@@ -59,7 +59,7 @@ def test_records_keep_the_page_up_to_date(tmp_path):
     assert "0 clips" in (tmp_path / "index.html").read_text()
     records.add(record("first"))
     records.add(record("second", "failed", error="cut off"))
-    records.write_page()
+    records.write_tables()
     page = (tmp_path / "index.html").read_text()
     assert "2 clips, 1 failed" in page
     assert sorted(path.name for path in tmp_path.iterdir()) == ["batch.jsonl", "index.html", "summary.csv"]

@@ -106,6 +106,13 @@ def test_nobody_is_said_and_is_no_error(made, tmp_path):
     write_poster(nobody, tmp_path / "report.png")
 
 
+def test_without_the_video_the_page_says_so_and_has_the_rest(made):
+    gone = replace(made, video=replace(made.video, path=Path("elsewhere.mp4")))
+    page = report_page(gone)
+    assert "the video is not here" in page
+    assert page.count("<img") == 3
+
+
 def test_key_frames_are_seen_frames_in_poses_that_differ(made):
     frames = key_frames(made)
     assert frames == sorted(set(frames))
