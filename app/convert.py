@@ -92,7 +92,7 @@ def edit(result: PoseResult, options: Options) -> PoseResult:
         again = zip(changed.quality, quality, strict=True)
         quality = tuple(replace(new, sides_repaired=old.sides_repaired) for new, old in again)
     else:
-        vars(changed)["floor_heights"] = tuple(result.floor_heights[index] for index in kept)
+        vars(changed)["floors"] = tuple(result.floors[index] for index in kept)
     vars(changed).update(video_sha256=result.video_sha256, quality=quality)
     return changed
 

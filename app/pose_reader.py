@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from app.options import Options
 from app.pose_schema import read_pose_json
 from app.quality.person_quality import PersonQuality
 from app.results import PoseResult
+from app.video.picture.bars import Bars
 from app.video.video_info import VideoInfo
 from detectors.people import NUM_KEYPOINTS, Track
 
@@ -40,26 +42,31 @@ def read_result(path: Path) -> PoseResult:
 
 def _result(document: dict[str, Any]) -> PoseResult:
     video = _video(document["video"])
-    unit, about = document["coordinates"]["joints_3d"]["unit"], document["coordinates"]["joints_3d"]
+    unit = document["coordinates"]["joints_3d"]["unit"]
     tracks = [_track(person, video) for person in document["people"]]
     poses = [_pose(person, track, unit) for person, track in zip(document["people"], tracks, strict=True)]
     if len({track.person_id for track in tracks}) < len(tracks):
         raise ValueError("two people have the same id")
+    people = document["people"]
     options = Options(
         fov_degrees=document["camera"]["fov_degrees"],
-        height_m=about["height_m"] if about["scale"] == "from_height" else None,
+        height=",".join(f"{each['id']}={each['height_m']}" for each in people if each["scale"] == "from_height")
+        or None,
     )
     shots = tuple(_shot(shot) for shot in document["camera"]["shots"])
     models = ModelInfo(**document["models"], unit=unit)
-    result = PoseResult(video, tracks, poses, options, models, shots, dict(document["provenance"]))
+    made_with, num_found = dict(document["provenance"]), int(document["num_people_found"])
+    result = PoseResult(video, tracks, poses, options, models, shots, made_with, num_found=num_found)
     quality = [{**entry, "warnings": tuple(entry["warnings"])} for entry in document["quality"]]
     known = {
         "video_sha256": document["video"]["sha256"],
         "quality": tuple(PersonQuality(**entry) for entry in quality),
     }
-    heights = [person["camera_height"] for person in document["people"]]
-    if None not in heights:
-        known["floor_heights"] = tuple(-float(height) for height in heights)
+    heights = [person["camera_height"] for person in people]
+    known["floors"] = tuple(
+        floor if floor is None or height is None else replace(floor, height=-float(height))
+        for floor, height in zip(result.floors, heights, strict=True)
+    )
     vars(result).update(known)  # what a result would compute, from a video that is not there
     return result
 
@@ -72,7 +79,14 @@ def _video(about: dict[str, Any]) -> VideoInfo:
     name = Path(str(about["name"])).name or "clip"
     size = int(about["width"]), int(about["height"])
     is_constant, warnings = bool(about["has_constant_rate"]), tuple(about["warnings"])
-    return VideoInfo(Path(name), *size, fps, count, int(about["rotation"]), times, is_constant, warnings)
+    bars = Bars(*map(int, about["bars"]))
+    if min(bars) < 0 or min(bars.inner_size(*size)) < 1:
+        raise ValueError(f"borders {list(bars)} of a picture of {size[0]} x {size[1]}")
+    return VideoInfo(
+        Path(name), *size, fps, count, int(about["rotation"]), times, is_constant, warnings,
+        is_mirrored=bool(about["is_mirrored"]), start_s=float(about["start_s"]),
+        slow_motion=float(about["slow_motion"]), bars=bars,
+    )  # fmt: skip
 
 
 def _track(person: dict[str, Any], video: VideoInfo) -> Track:
@@ -80,9 +94,6 @@ def _track(person: dict[str, Any], video: VideoInfo) -> Track:
     if not (len(frames) and frames[0] >= 0 and frames[-1] < video.num_frames):
         raise ValueError(f"frames of a person lie outside the video's {video.num_frames}")
     keypoints = _numbers(person["keypoints_2d"], len(frames), 3)
-    repaired = np.zeros((len(frames), NUM_KEYPOINTS), bool)
-    for row, joints in zip(repaired, person["repaired"], strict=True):
-        row[joints] = True
     return Track(
         _person_id(person["id"]),
         frames,
@@ -90,7 +101,7 @@ def _track(person: dict[str, Any], video: VideoInfo) -> Track:
         np.ascontiguousarray(keypoints[..., 2]),
         np.array(person["observed"], bool),
         np.array(person["valid"], bool),
-        repaired,
+        _flags(person["repaired"], len(frames)),
     )
 
 
@@ -99,7 +110,16 @@ def _pose(person: dict[str, Any], track: Track, unit: str) -> Pose3D:
     root = None if person["root"] is None else _numbers(person["root"], count, 3, joints=0)
     joints = _numbers(person["joints_3d"], count, 3)
     scores = _numbers(person["joints_score"], count, 0)
-    return Pose3D(track.person_id, track.frames, joints, scores, unit, root)
+    unseen = _flags(person["unseen"], count)
+    return Pose3D(track.person_id, track.frames, joints, scores, unit, root, unseen)
+
+
+def _flags(joints: list[list[int]], count: int) -> np.ndarray:
+    """Return (count, 17) bool from the joints that are named per frame."""
+    flags = np.zeros((count, NUM_KEYPOINTS), bool)
+    for row, names in zip(flags, joints, strict=True):
+        row[names] = True
+    return flags
 
 
 def _person_id(value: Any) -> int:

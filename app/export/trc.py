@@ -1,8 +1,9 @@
 """``pose.person0.trc``: one person's joints as markers, for OpenSim and other tools of biomechanics.
 
 Meters (or the lifter's own unit), world axes as in ``app.geometry.world``; OpenSim expects y up. One row per frame of
-the video, at its time. Cells are empty where the person is not there or not ``valid``: OpenSim reads them as missing
-markers. Markers have the names of Pose2Sim's marker sets (Halpe_26 and others), but for the spine, which is in none.
+the video, at its time. Cells are empty where the person is not there or not ``valid``, and where a joint is unseen:
+OpenSim reads them as missing markers. Markers have the names of Pose2Sim's marker sets (Halpe_26 and others), but for
+the spine, which is in none.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def write_trc(result: PoseResult, path: Path, index: int) -> None:
     """Write the person at ``index`` of ``result.tracks``."""
     track, video = result.tracks[index], result.video
     markers = np.full((video.num_frames, len(H36M17.names), 3), np.nan)
-    markers[track.frames[track.valid]] = result.world_joints(index)[track.valid]
+    is_shown = track.valid[:, None] & ~result.poses[index].unseen
+    markers[track.frames] = np.where(is_shown[..., None], result.world_joints(index), np.nan)
     rate, count = f"{frame_rate(video):.6f}", str(video.num_frames)
     names = [MARKERS[name] for name in H36M17.names]
     lines = [

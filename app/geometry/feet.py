@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.geometry.floor import ANKLE_HEIGHT, Floor
 from app.geometry.gravity import ANKLES
 from app.geometry.smoothing import low_pass
-from app.geometry.world import ANKLE_HEIGHT, body_height, floor_height, to_world, world_places
+from app.geometry.world import body_height, to_world, world_places
 from app.motion import Pose3D, contiguous_segments, join_segments
 from detectors.people import Track
 from lifter.skeletons import H36M17
@@ -45,28 +46,30 @@ Contacts = list[tuple[int, slice]]  # foot (0 left, 1 right) and frames
 def lock_feet(result: PoseResult) -> PoseResult:
     """Return a result whose feet stay in place while they stand, and whose bodies are not below the floor.
 
-    Bones must have constant lengths (``lifter.skeletons.with_rigid_bones``). People without a trajectory, or before a
-    camera that moves, stay as they are: there is no floor to stand on.
+    Bones must have constant lengths (``lifter.skeletons.with_rigid_bones``). People without a trajectory or a floor, or
+    before a camera that moves, stay as they are: there is nothing to stand on.
     """
     poses = list(result.poses)
     for index, (track, pose) in enumerate(result.people):
         shot = result.shot_of(track)
-        if pose.root is not None and not shot.is_camera_moving:
-            poses[index] = _locked(result, track, pose, to_world(shot.up))
+        floor = result.floors[index]
+        if pose.root is not None and floor is not None and not shot.is_camera_moving:
+            poses[index] = _locked(result, track, pose, floor)
     return replace(result, poses=poses)
 
 
 def contact_flags(result: PoseResult, index: int) -> np.ndarray:
     """Return when the left and the right foot of a person are in contact with the floor, (T, 2) bool.
 
-    Without a trajectory, or before a camera that moves, feet are in contact with nothing.
+    Without a trajectory or a floor, or before a camera that moves, feet are in contact with nothing.
     """
     track, pose = result.people[index]
+    floor = result.floors[index]
     shot, flags = result.shot_of(track), np.zeros((len(track.frames), 2), bool)
-    if pose.root is None or shot.is_camera_moving:
+    if pose.root is None or floor is None or shot.is_camera_moving:
         return flags
     places = world_places(pose, to_world(shot.up))
-    places[..., 1] -= floor_height(places, track, pose)
+    places[..., 1] -= _ground(floor)
     standing = ANKLE_HEIGHT * body_height(pose.joints, track.valid)
     for segment in contiguous_segments(track, result.video):
         times = result.video.timestamps_s[track.frames[segment]]
@@ -75,17 +78,22 @@ def contact_flags(result: PoseResult, index: int) -> np.ndarray:
     return flags
 
 
-def _locked(result: PoseResult, track: Track, pose: Pose3D, rotation: np.ndarray) -> Pose3D:
+def _ground(floor: Floor) -> float:
+    """Return the height of what a person stands on, be it a wall."""
+    return floor.height + (0.0 if floor.is_own else floor.above)
+
+
+def _locked(result: PoseResult, track: Track, pose: Pose3D, floor: Floor) -> Pose3D:
+    rotation, ground = to_world(result.shot_of(track).up), _ground(floor)
     places = world_places(pose, rotation)  # (T, 17, 3), y up
     sights = places[:, 0] / np.linalg.norm(places[:, 0], axis=1, keepdims=True)
-    floor = floor_height(places, track, pose)
-    places[..., 1] -= floor
+    places[..., 1] -= ground
     standing = ANKLE_HEIGHT * body_height(pose.joints, track.valid)
     segments = contiguous_segments(track, result.video)
     times = result.video.timestamps_s[track.frames]
     locked = [lock_segment(places[run], sights[run], times[run], standing) for run in segments]
     places = join_segments(np.concatenate(locked), segments, len(places))
-    places[..., 1] += floor
+    places[..., 1] += ground
     places = places @ rotation  # back to camera axes
     root = places[:, 0]
     return replace(pose, joints=(places - root[:, None]).astype(np.float32), root=root.astype(np.float32))

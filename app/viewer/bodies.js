@@ -10,7 +10,7 @@ const LEAST_SURE = 0.3; // of a score: below it a joint is a guess
 
 Object.assign(Scene.prototype, {
   drawShadow(context, person, row) {
-    const pelvis = this.projectJoint(person, row, 0, 0);
+    const pelvis = person.has_floor && this.projectJoint(person, row, 0, 0);
     if (!pelvis) return;
     context.save();
     context.lineCap = context.lineJoin = "round";

@@ -381,7 +381,7 @@ class Viewer {
       const name = [many ? person.id : "", side === "middle" ? "" : side].filter((part) => part !== "").join(" ");
       const entry = this.legend.children[i];
       entry.dot.style.background = css(color, many && side === "right" ? 0.55 : 1);
-      entry.lastChild.data = `${name} ${value.toFixed(digits)}${unitOf(this.data, kind)}`;
+      entry.lastChild.data = `${name} ${isNaN(value) ? "unseen" : `${value.toFixed(digits)}${unitOf(this.data, kind)}`}`;
     });
   }
 

@@ -55,4 +55,6 @@ def _value(field: SettingField, value: Any) -> Any:
         return (*field.about.always, *value)
     if field.default is None:
         return value or None
+    if value is None:  # an emptied field
+        return field.default
     return int(value) if field.type is int else value

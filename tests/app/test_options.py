@@ -66,7 +66,8 @@ def test_the_page_offers_what_it_did():
     with gr.Blocks():
         made = controls(gr)
     assert [name for name, control in made.items() if control.visible] == [
-        "quality", "detector", "lifter", "height_m", "fov_degrees", "has_rigid_bones", "smooth_hz", "people", "formats",
+        "quality", "detector", "lifter", "height", "fov_degrees", "has_rigid_bones", "smooth_hz", "rotate",
+        "start", "stop", "slow_motion", "people", "formats",
     ]  # fmt: skip
     chosen = options_of({name: control.value for name, control in made.items()})
     assert set(chosen.formats) == set(FORMATS)
@@ -86,8 +87,8 @@ def test_help_shows_a_dozen_flags_and_the_others_apart():
         for parameter in inspect.signature(command.callback).parameters.values()
         if parameter.annotation is not typer.Context
     ]
-    assert panels.count(ADVANCED) == 11
-    assert 12 <= panels.count(None) - 1 <= 15  # without INPUT
+    assert panels.count(ADVANCED) == 13
+    assert 12 <= panels.count(None) - 1 <= 18  # without INPUT
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 
 import pytest
 
 from app.batch.output_folder import OutFolder
-from app.batch.process_clip import ClipTask, analyze, models_of, receive
+from app.batch.process_clip import ClipTask, analyze, cache_key, models_of, receive
+from app.options import Options
 from tests.batches import results
 
 
@@ -50,6 +53,21 @@ def test_memory_that_runs_out_is_reported(task):
     assert "wave.ts was not finished: memory ran out; try a shorter clip" in analyze(task, hungry).record["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("wave.ts", "cannot read {0}/wave.ts: Permission denied; check the file"),
+        ("weights.tflite", "{0}/wave.ts was not finished: Permission denied; {0}/weights.tflite"),
+        (None, "{0}/wave.ts was not finished: Permission denied; its results go to {0}/far away"),
+    ],
+)
+def test_the_file_that_cannot_be_used_is_blamed(task, tmp_path, name, sentence):
+    def deny(items, stage, total):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), name and str(tmp_path / name))
+
+    assert analyze(task, deny).record["error"].startswith(sentence.format(tmp_path))
+
+
 def test_a_clip_that_changes_during_the_analysis_is_reported(task):
     def append(items, stage, total):
         with task.clip.open("ab") as file:
@@ -59,3 +77,8 @@ def test_a_clip_that_changes_during_the_analysis_is_reported(task):
     outcome = analyze(task, append)
     assert "changed while it was analyzed" in outcome.record["error"]
     assert not outcome.files
+
+
+def test_another_part_turn_or_speed_makes_other_results():
+    chosen = [{}, {"start": "1"}, {"stop": "1"}, {"rotate": 90}, {"slow_motion": 2.0}]
+    assert len({cache_key("0" * 64, Options(**settings), {}) for settings in chosen}) == len(chosen)

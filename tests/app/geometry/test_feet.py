@@ -54,9 +54,9 @@ def test_locked_feet_stay_and_nothing_else_of_the_body_bends(sliding):
 def test_a_body_below_the_floor_is_lifted(sliding):
     (pose,) = sliding.poses
     root = pose.root.copy()
-    root[60:90] -= (0.3 * sliding.shots[0].up).astype(np.float32)
+    root[60:90] -= (0.22 * sliding.shots[0].up).astype(np.float32)
     sunk = replace(sliding, poses=[replace(pose, root=root)])
-    assert sunk.world_joints(0)[60:90, :, 1].min() < -0.1
+    assert sunk.world_joints(0)[60:90, :, 1].min() < -0.1  # by a quarter of a meter it would be another floor
     assert lock_feet(sunk).world_joints(0)[..., 1].min() > 0
 
 
