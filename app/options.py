@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.settings import API, PAGE, check_settings, setting
-from detectors import AUTO, BALANCED, BEST_FIRST, DETECTORS, FAST, QUALITIES
+from app.settings import API, PAGE, PAGE_ADVANCED, check_settings, setting
+from detectors import AUTO, BALANCED, BEST, BEST_FIRST, DETECTORS, FAST, QUALITIES
 from lifter import LIFTERS, usable_lifters
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
@@ -40,11 +40,12 @@ class Options:
         "fast: the smallest networks that are here, no flip averaging; best: MediaPipe's heavy network after "
         "'posemamba fetch mediapipe-heavy'; balanced in between. For other detectors it is as best.",
         choices=QUALITIES, web=PAGE, label="Quality",
-        hint="Fast takes small networks, best the most exact ones that are here, at three times the time.",
+        words={FAST: "fast", BALANCED: "balanced", BEST: "best, takes up to three times as long"},
     )  # fmt: skip
     detector: str = setting(
         AUTO, f"2D pose estimator; auto is the first of {', '.join(BEST_FIRST)} that can run here; one of",
-        choices=lambda: (AUTO, *DETECTORS), web=PAGE, label="Detector", hint="Finds people and their keypoints.",
+        choices=lambda: (AUTO, *DETECTORS), web=PAGE_ADVANCED, label="2D detector",
+        hint="Finds people and their joints in the picture.",
         offers=usable_detectors,
     )  # fmt: skip
     detector_weights: tuple[str, ...] = setting(
@@ -56,8 +57,8 @@ class Options:
         unit="frames", is_advanced=True, web=API,
     )  # fmt: skip
     lifter: str = setting(
-        "posemamba-s", f"One of {', '.join(LIFTERS)}, a name of 'posemamba fetch', or a weights file.", web=PAGE,
-        label="Lifter", hint="Makes 3D of 2D; the first was trained longest.", offers=usable_lifters,
+        "posemamba-s", f"One of {', '.join(LIFTERS)}, a name of 'posemamba fetch', or a weights file.",
+        web=PAGE_ADVANCED, label="3D network", hint="The first was trained longest.", offers=usable_lifters,
     )  # fmt: skip
     device: str = setting(
         "auto", "Where the lifter runs: auto, cpu, cuda, cuda:1, ...; auto is a CUDA GPU if the scan has a kernel for "
@@ -66,21 +67,22 @@ class Options:
     backend: str = setting("auto", "Kernel of the selective scan, one of", choices=BACKENDS, is_advanced=True)
     height_m: float | None = setting(
         None, "Body height, if known: scales the 3D. Otherwise a 1.70 m adult is assumed", flag="height",
-        limits=(0.4, 2.8), unit="meters", web=PAGE, label="Body height, m",
-        hint="If known, else 0: then a 1.70 m adult is assumed.",
+        limits=(0.4, 2.8), unit="meters", web=PAGE, label="Body height in meters",
+        hint="Leave it empty if unknown: 1.70 m is assumed.",
     )  # fmt: skip
     fov_degrees: float = setting(
-        55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees", web=PAGE,
-        label="Field of view, degrees", hint="Of the camera, along the longer side.", slider=(10, 150, 1),
+        55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees",
+        web=PAGE_ADVANCED, label="Field of view of the camera in degrees", hint="Along the longer side of the picture.",
     )  # fmt: skip
     has_rigid_bones: bool = setting(
         False, "Constant bone lengths, equal on both sides, in every file; bvh and glb have them anyway.",
-        flag="rigid-bones", is_advanced=True, web=PAGE, label="Constant bone lengths in every file",
+        flag="rigid-bones", is_advanced=True, web=PAGE_ADVANCED, label="Constant bone lengths in every file",
+        hint="BVH and GLB have them anyway.",
     )  # fmt: skip
     smooth_hz: float | None = setting(
         None, "Smooth joints and trajectory: zero-phase Butterworth low-pass with this cut-off; 6 is usual",
-        flag="smooth", limits=(0.1, 100), unit="Hz", web=PAGE, label="Smoothing, Hz",
-        hint="Cut-off of a low-pass; 6 is usual, 0 is none.", slider=(0, 15, 0.5),
+        flag="smooth", limits=(0.1, 100), unit="Hz", web=PAGE, label="Smoothing",
+        words={None: "off", 6.0: "light", 3.0: "strong, rounds off fast moves"},
     )  # fmt: skip
     max_gap_s: float = setting(
         0.5, "Longest time without a detection that is interpolated", flag="max-gap", limits=(0, 60), unit="seconds",
@@ -92,12 +94,12 @@ class Options:
     )  # fmt: skip
     people: str = setting(
         "all", f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.", web=PAGE, label="People",
-        hint="Or their numbers, such as 0,2.", offers=lambda: PEOPLE, is_open=True,
+        hint="You can also choose by pictures when everybody was found.",
+        words={"all": "everybody", "largest": "who is largest in the picture", "longest": "who is seen longest"},
         check=lambda people: people in PEOPLE or person_ids(people),
     )  # fmt: skip
     formats: tuple[str, ...] = setting(
-        ("json", "npz", "viewer"), "Files to write, with commas between them; of", choices=FORMATS, web=PAGE,
-        label="Files", hint="Besides json, viewer and the overlay, which are always written.",
+        ("json", "npz", "viewer"), "Files to write, with commas between them; of", choices=FORMATS, web=API,
         always=("json", "viewer"),
     )  # fmt: skip
     up: str = setting(

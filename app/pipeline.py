@@ -177,11 +177,19 @@ def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str
         "app": {"name": "posemamba-wild", "version": __version__},
         "detector": dict(detector.provenance),
         "lifter": lifter.provenance,
-        "options": asdict(options),
+        "options": {**asdict(options), **_without_folders(options)},
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "machine": platform.machine(),
         },
+    }
+
+
+def _without_folders(options: Options) -> dict[str, Any]:
+    """Return the options that may be paths as names of files: results are shared, folders are nobody's business."""
+    return {
+        "lifter": Path(options.lifter).name,
+        "detector_weights": tuple(Path(weights).name for weights in options.detector_weights),
     }
