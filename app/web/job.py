@@ -155,7 +155,7 @@ class Job:
         usual = {"models": MODELS_S, **usual}
         before = sum(usual[name] for name in usual if name in self.stage_seconds and name != self.stage)
         spent, expected = time.monotonic() - self.stage_started_at, usual.get(self.stage, 0.0)
-        share = 1 - math.exp(-spent / max(expected, 1e-3))  # by the clock, where items are few or cannot be counted
+        share = _share_by_clock(spent / max(expected, 1e-3))  # where items are few or cannot be counted
         if self.total:
             share = min(max(share, self.done / self.total), (self.done + 0.9) / self.total, 1.0)
         done, total = before + expected * share, sum(usual.values())
@@ -170,3 +170,8 @@ class Job:
         """Return the stages of this job."""
         skipped = {"overlay"} if not self.options.has_overlay else set()
         return [name for name in STAGES if name not in skipped | ({"2D", "tracks", "3D"} if self.source else set())]
+
+
+def _share_by_clock(times: float) -> float:
+    """Return how much of a stage counts as done after this many times its usual time: slower and slower beyond 0.8."""
+    return times if times < 0.8 else 1 - 0.2 * math.exp(-(times - 0.8) / 0.2)
