@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 import webbrowser
 from collections.abc import Iterator
@@ -141,6 +142,8 @@ def running_server(folder: Path, *arguments: str) -> Iterator[Server]:
 def _answers(address: str) -> bool:
     try:
         urllib.request.urlopen(address, timeout=60).read()
+    except urllib.error.HTTPError:  # it wants a password
+        return True
     except OSError:
         return False
     return True
