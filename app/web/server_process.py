@@ -44,6 +44,7 @@ def serve(settings: ServerOptions, host: str, port: int | None, auth: str | None
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
         raise ValueError("auth must be NAME:PASSWORD, with both; got something else")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers end, jobs and folders are deleted
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(host, port))
         uploads = stack.enter_context(tempfile.TemporaryDirectory(prefix="posemamba-web-"))

@@ -20,8 +20,8 @@ from tests.bad_media import clip
 
 pytestmark = pytest.mark.process
 HOSTILE = (
-    "../../../escaped.mp4", "/etc/escaped.mp4", "..\\..\\escaped.mp4", "a'b\"c<svg onload=x>.mp4", "50%2f?#&.mp4", "out",
-    "line\nbreak.mp4", ".hidden", "..",
+    "../../../escaped.mp4", "/etc/escaped.mp4", "..\\..\\escaped.mp4", "a'b\"c<svg onload=x>.mp4", "50%2f?#&.mp4",
+    "out", "line\nbreak.mp4", ".hidden", "..",
 )  # fmt: skip
 
 
