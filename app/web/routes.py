@@ -197,7 +197,8 @@ def _add_gradio(app: FastAPI, service: Service, uploads: Path) -> None:
     gr.set_static_paths([service.folder])  # results are served from where they are, and gone when they are deleted
     api = build_api(service, uploads)
     api.queue(default_concurrency_limit=None)
-    gr.mount_gradio_app(app, api, path="", show_error=True, ssr_mode=False, footer_links=["api"])
+    limit = service.settings.limits.max_bytes
+    gr.mount_gradio_app(app, api, path="", show_error=True, ssr_mode=False, footer_links=["api"], max_file_size=limit)
     api.has_launched = True  # else Gradio takes any file of this machine for an upload
 
 

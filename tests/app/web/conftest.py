@@ -22,7 +22,7 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     with running_server(folder, "--auth", ":".join(AUTH), "--max-megabytes", "1") as running:
         yield running
-    faults = [text for text in running.log.read_text().split("Traceback")[1:] if "gradio.exceptions.Error" not in text]
+    faults = [text for text in running.log.read_text().split("Traceback")[1:] if "gradio.exceptions." not in text]
     assert faults == []  # what Gradio itself refuses it also logs
     assert list(folder.glob("posemamba*")) == []  # neither uploads nor results outlive the server
 
