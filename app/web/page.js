@@ -296,6 +296,7 @@ const theme = matchMedia("(prefers-color-scheme: dark)");
 const setTheme = () => document.body.classList.toggle("dark", theme.matches);
 theme.addEventListener("change", setTheme);
 setTheme();
+$("#options").open = innerWidth > 760;
 $("#file").onchange = (event) => choose(event.target.files[0] || null);
 $("#preview").onerror = () => { if (file) { $("#unplayable").hidden = false; $("#preview").hidden = true; } };
 $("#preview").onloadedmetadata = ({ target }) => {

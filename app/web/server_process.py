@@ -39,7 +39,8 @@ def serve(settings: ServerOptions, host: str, port: int | None, auth: str | None
 
     Raises:
         ValueError: ``auth`` is not NAME:PASSWORD.
-        OSError: The address is not of this machine, the port is taken, or temporary files cannot be written.
+        RuntimeError: The port is taken.
+        OSError: The address is not of this machine, or temporary files cannot be written.
     """
     name, _, password = (auth or "").partition(":")
     if auth is not None and not (name and password):
@@ -79,7 +80,7 @@ def _listen(host: str, port: int | None) -> socket.socket:
             if error.errno != errno.EADDRINUSE:
                 raise
     wanted = f"port {port} is" if port is not None else f"ports {FIRST_PORT} to {FIRST_PORT + 99} are"
-    raise OSError(errno.EADDRINUSE, f"{wanted} taken; choose another one with --port")
+    raise RuntimeError(f"{wanted} taken; choose another one with --port")
 
 
 def _shown(host: str) -> str:

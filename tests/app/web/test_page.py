@@ -64,7 +64,6 @@ def test_the_first_page_says_what_comes_and_can_be_read_by_everybody(open_page, 
     limits = page.inner_text("#limits")
     for part in ("Up to 5 min, 1 MB and 240 pictures", "deleted with its results after 60 min"):
         assert part in limits
-    page.click("summary >> nth=0")
     page.click("summary >> nth=1")
     assert page.get_by_label("Smoothing").locator("option").all_inner_texts()[0] == "off"
     assert page.get_by_label("2D detector").is_visible()

@@ -108,6 +108,9 @@ def test_progress_passes_all_stages_and_results_equal_those_of_a_batch(service, 
     assert seen[-1].record["quality"] == lines(tmp_path)["walk"]["quality"]
     assert str(service.folder) not in json.dumps(seen[-1].record)
 
+    where = str(Path(options.lifter).parent).encode()  # weights that are given as a path: files tell no folders
+    assert not [name for name, path in files.items() if where in path.read_bytes()]
+
     folder = service.folder / job
     assert not (folder / "upload").exists()
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
