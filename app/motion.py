@@ -63,6 +63,8 @@ class Pose3D:
         unit: ``"m"`` if the lifter was trained in meters, else ``"normalized"``.
         root: (T, 3) float32 meters, the pelvis in camera axes with the camera at the origin; None unless the unit is
             "m". In frames that are not ``Track.valid`` it only bridges the gap, as joints do.
+        unseen: (T, 17) bool, joints that are guesses, as the picture's border or something before them hides them for
+            long (``app.geometry.unseen_joints``); none if left out.
     """
 
     person_id: int
@@ -71,9 +73,14 @@ class Pose3D:
     scores: np.ndarray
     unit: str
     root: np.ndarray | None = None
+    unseen: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         t = len(self.frames)
+        if self.unseen is None:
+            object.__setattr__(self, "unseen", np.zeros((t, 17), np.bool_))
+        if self.unseen.shape != (t, 17) or self.unseen.dtype != np.bool_:
+            raise ValueError(f"unseen must be bool of shape ({t}, 17), got {self.unseen.dtype} {self.unseen.shape}")
         if self.joints.shape != (t, 17, 3) or self.scores.shape != (t, 17):
             raise ValueError(
                 f"joints and scores must have shapes ({t}, 17, 3) and ({t}, 17), "

@@ -6,6 +6,8 @@ from it, so that a new setting is one more field. Imports nothing heavy.
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 
 from app.settings import API, PAGE, PAGE_ADVANCED, check_settings, setting
@@ -16,6 +18,7 @@ BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of li
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
 UP_AXES = ("y", "z")
+LEAST_HEIGHT_M, MOST_HEIGHT_M = 0.4, 2.8
 
 
 def person_ids(people: str) -> list[int]:
@@ -24,6 +27,50 @@ def person_ids(people: str) -> list[int]:
     if not all(part.isascii() and part.isdigit() for part in ids):
         raise ValueError(f"people must be {', '.join(PEOPLE)} or ids such as 0,2; got {people!r}")
     return [int(part) for part in ids]
+
+
+def quarter_turn(degrees: int) -> int:
+    """Return degrees; ValueError if they are no multiple of 90."""
+    if degrees % 90:
+        raise ValueError(f"rotate must be 0, 90, 180 or 270 degrees, got {degrees}")
+    return degrees
+
+
+def seconds_of(time: str) -> float:
+    """Return the seconds of a time such as "90", "1:30.5" or "1:02:03"; ValueError if it is none."""
+    match = re.fullmatch(r"(?:(?:(\d{1,4}):)?(\d{1,5}):)?(\d{1,7}(?:\.\d*)?|\.\d+)", str(time).strip(), re.ASCII)
+    if match is None:
+        raise ValueError(f"a time must be seconds or minutes:seconds, such as 90 or 1:30.5; got {str(time)!r}")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def body_heights(text: str) -> dict[int | None, float]:
+    """Return heights in meters by person in a text such as "0=1.82,1=1.20"; of everybody else, "1.75", by None.
+
+    Raises:
+        ValueError: The text is not of this kind, or a height is not one of a body.
+    """
+    heights: dict[int | None, float] = {}
+    for part in text.split(","):
+        person, equals, number = part.rpartition("=")
+        person = person.strip()
+        try:
+            height = float(number)
+        except ValueError:
+            height = math.nan
+        is_id = person.isascii() and person.isdigit() if equals else not person
+        if math.isnan(height) or not is_id:
+            raise ValueError(f"height must be meters such as 1.82, or by id such as 0=1.82,1=1.20; got {text!r}")
+        if not LEAST_HEIGHT_M <= height <= MOST_HEIGHT_M:
+            raise ValueError(
+                f"height must lie between {LEAST_HEIGHT_M} and {MOST_HEIGHT_M} meters, got {number.strip()}"
+            )
+        key = int(person) if equals else None
+        if key in heights:
+            raise ValueError(f"height has two values for {'everybody' if key is None else f'person {key}'}: {text!r}")
+        heights[key] = height
+    return heights
 
 
 def usable_detectors() -> list[str]:
@@ -65,10 +112,11 @@ class Options:
         "it, else the CPU. Apple's MPS is not used: no scan kernel exists for it.",
     )  # fmt: skip
     backend: str = setting("auto", "Kernel of the selective scan, one of", choices=BACKENDS, is_advanced=True)
-    height_m: float | None = setting(
-        None, "Body height, if known: scales the 3D. Otherwise a 1.70 m adult is assumed", flag="height",
-        limits=(0.4, 2.8), unit="meters", web=PAGE, label="Body height in meters",
-        hint="Leave it empty if unknown: 1.70 m is assumed.",
+    height: str | None = setting(
+        None, "Body height in meters, if known: scales the 3D. One for everybody, such as 1.82, or by id as in an "
+        "earlier result: 0=1.82,1=1.20. Otherwise a 1.70 m adult is assumed.",
+        check=lambda text: body_heights(text), web=PAGE, label="Body height in meters",
+        hint="If known: 1.82 for everybody, or by person: 0=1.82, 1=1.20. Otherwise 1.70 m is assumed.",
     )  # fmt: skip
     fov_degrees: float = setting(
         55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees",
@@ -91,6 +139,25 @@ class Options:
     min_track_s: float = setting(
         0.3, "Drop people seen for less than this, but never the only frame of a clip", flag="min-track-seconds",
         limits=(0, 3600), unit="seconds", is_advanced=True, web=API,
+    )  # fmt: skip
+    rotate: int = setting(
+        0, "Turn the picture clockwise, on top of what the file says: 0, 90, 180 or 270", limits=(0, 270),
+        unit="degrees", check=quarter_turn, is_advanced=True, web=PAGE_ADVANCED, label="Turn the picture",
+        hint="For videos that lie on the side.",
+        words={0: "no", 90: "90 degrees clockwise", 180: "180 degrees", 270: "90 degrees counter-clockwise"},
+    )  # fmt: skip
+    start: str | None = setting(
+        None, "Begin at this time of the clip, in seconds or as 1:30.5.", flag="from", check=seconds_of, web=PAGE,
+        label="From", hint="Seconds, or as 1:30; empty for the beginning.", metavar="TIME",
+    )  # fmt: skip
+    stop: str | None = setting(
+        None, "End before this time of the clip, in seconds or as 1:30.5.", flag="to", check=seconds_of, web=PAGE,
+        label="To", hint="Seconds, or as 1:30; empty for the end.", metavar="TIME",
+    )  # fmt: skip
+    slow_motion: float = setting(
+        1.0, "How many times slower than life the clip plays; times are divided by it, so that speeds are right",
+        limits=(1, 100), unit="times", is_advanced=True, web=PAGE_ADVANCED, label="Slow motion, times",
+        hint="8 for a clip that plays eight times slower than life.",
     )  # fmt: skip
     people: str = setting(
         "all", f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.", web=PAGE, label="People",
@@ -115,6 +182,23 @@ class Options:
         check_settings(self)
         if self.detector_weights and self.detector == AUTO:
             raise ValueError("detector-weights belong to one detector; name it with --detector")
+        if self.stop_s <= self.start_s:
+            raise ValueError(f"to must come after from, got {self.stop} after {self.start or 0}")
+
+    @property
+    def start_s(self) -> float:
+        """Second of the clip at which the part that is used begins."""
+        return seconds_of(self.start) if self.start else 0.0
+
+    @property
+    def stop_s(self) -> float:
+        """Second of the clip before which it ends; infinite for the end of the clip."""
+        return seconds_of(self.stop) if self.stop else math.inf
+
+    def height_of(self, person_id: int) -> float | None:
+        """Return the height of a person's body in meters; None if it is not known."""
+        heights = body_heights(self.height) if self.height else {}
+        return heights.get(person_id, heights.get(None))
 
     @property
     def use_flip(self) -> bool:

@@ -1,10 +1,12 @@
-"""``select_people``: which of the tracked people go on to 3D (``--people``)."""
+"""``select_people``: which of the tracked people go on to 3D (``--people``); ids of ``--height`` are checked, too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from app.options import person_ids
+from app.options import body_heights, person_ids
 from detectors.people import Track
 from detectors.pose_geometry import body_size
 
@@ -25,13 +27,22 @@ def select_people(tracks: list[Track], people: str) -> list[Track]:
     if people == "longest":
         return [max(tracks, key=lambda track: int(track.observed.sum()))] if tracks else []
     wanted = person_ids(people)
+    _require(wanted, tracks)
+    return [track for track in tracks if track.person_id in wanted]
+
+
+def check_heights(tracks: list[Track], height: str | None) -> None:
+    """Raise ValueError if ``Options.height`` names an id that is not among the tracks."""
+    _require([person for person in body_heights(height) if person is not None] if height else [], tracks)
+
+
+def _require(wanted: Sequence[int], tracks: list[Track]) -> None:
     found = [track.person_id for track in tracks]
     if absent := [person for person in wanted if person not in found]:
         raise ValueError(
             f"no person {', '.join(map(str, absent))} in this clip; "
             f"{'found ' + ', '.join(map(str, found)) if found else 'nobody was found'}"
         )
-    return [track for track in tracks if track.person_id in wanted]
 
 
 def _usual_size(track: Track) -> float:

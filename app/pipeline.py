@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from app import __version__
 from app.geometry.gravity import estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.smoothing import low_pass
+from app.geometry.unseen_joints import unseen_joints
 from app.motion import ModelInfo, Pose3D, Shot, contiguous_segments, join_segments
 from app.options import Options
-from app.person_selection import select_people
+from app.person_selection import check_heights, select_people
 from app.progress import Clock, Progress, silent
+from app.quality.sideways import sideways_hint
 from app.results import PoseResult
 from app.video.reader import VideoReader
 from app.video.video_info import VideoInfo
@@ -48,21 +50,24 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
         ValueError: Not a video, no frame of it decodes, or a person was asked for who is not in it.
         RuntimeError: A package, device or backend that was asked for is not there.
     """
-    reader = VideoReader(path)
+    reader = VideoReader(path, options)
     summary = describe_models(options)
     lifter, detector = cached_models(options)
     clock = Clock()
     _, found, footage = watch_people(reader, detector, options, progress)
     info = reader.info
+    check_heights(found, options.height)
     tracks = select_people(found, options.people)
     clock.lap("2D")
+    if hint := sideways_hint(tracks):
+        info = replace(info, warnings=(*info.warnings, hint))
     poses = lift_tracks(lifter, tracks, info, options, progress)
     poses = [estimate_root_trajectory(track, pose, info, options) for track, pose in zip(tracks, poses, strict=True)]
     shots = find_shots(footage, tracks, poses, info)
     clock.lap("3D")
     models = ModelInfo(lifter.name, lifter.unit, lifter.window, lifter.fps, summary)
     made_with = provenance(options, detector, lifter)
-    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds)
+    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds, num_found=len(found))
 
 
 def cached_models(options: Options) -> tuple[Lifter, Detector]:
@@ -102,15 +107,23 @@ def cached_detector(choice: Choice, device: str, detection_interval: int = 1) ->
 def watch_people(
     reader: VideoReader, detector: Detector, options: Options, progress: Progress = silent
 ) -> tuple[list[People], list[Track], FrameObserver]:
-    """Read a video to its end; return what the detector sees in every frame, everybody's track, and the footage."""
+    """Read a video to its end; return what the detector sees in every frame, everybody's track, and the footage.
+
+    Detector and tracking see what lies inside burnt-in borders; the answers are in pixels of the whole picture.
+    """
     footage = FrameObserver()
-    frames = footage.watch(progress(prefetch(reader), "2D", reader.approx_num_frames))
+    frames = footage.watch(progress(prefetch(map(reader.bars.crop, reader)), "2D", reader.approx_num_frames))
     people = list(footage.note(detector(frames)))
-    return people, track_people(people, footage, reader.info, options), footage
+    tracks = track_people(people, footage, reader.info, options)
+    if not any(reader.bars):
+        return people, tracks, footage
+    origin = reader.bars.origin
+    people = [replace(p, boxes=p.boxes + np.tile(origin, 2), keypoints=p.keypoints + origin) for p in people]
+    return people, [replace(track, keypoints=track.keypoints + origin) for track in tracks], footage
 
 
 def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, options: Options) -> list[Track]:
-    """Return everybody's track; the options' seconds are counted in the video's usual frames."""
+    """Return everybody's track inside burnt-in borders; seconds are counted in the video's usual frames."""
     return build_tracks(
         people,
         max_gap_frames=round(options.max_gap_s * info.median_fps),
@@ -118,7 +131,7 @@ def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, 
         fps=info.median_fps,
         cuts=footage.cuts,
         appearance=footage.appearance,
-        picture=(info.width, info.height),
+        picture=info.inner_size,
     )
 
 
@@ -133,7 +146,10 @@ def lift_tracks(
     segments = [contiguous_segments(track, info) for track in tracks]
     sequences = [
         Sequence2D(
-            track.keypoints[run], info.timestamps_s[track.frames[run]], info.width, info.height, track.scores[run]
+            track.keypoints[run] - info.bars.origin,
+            info.timestamps_s[track.frames[run]],
+            *info.inner_size,
+            track.scores[run],
         )
         for track, runs in zip(tracks, segments, strict=True)
         for run in runs
@@ -147,16 +163,18 @@ def lift_tracks(
     )
     if options.smooth_hz is not None:
         lifted = [low_pass(x, s.timestamps_s, options.smooth_hz) for x, s in zip(lifted, sequences, strict=True)]
-    scale = options.height_m / NOMINAL_HEIGHT_M if options.height_m and lifter.unit == "m" else 1.0
     remaining = iter(lifted)
     poses = []
     for track, runs in zip(tracks, segments, strict=True):
         joints = np.concatenate([next(remaining) for _ in runs])
         if options.has_rigid_bones:
             joints = with_rigid_bones(joints)
+        height = options.height_of(track.person_id) if lifter.unit == "m" else None
+        scale = (height or NOMINAL_HEIGHT_M) / NOMINAL_HEIGHT_M
         joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
         scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
-        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit))
+        unseen = unseen_joints(track, (info.width, info.height), info.median_fps)
+        poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit, unseen=unseen))
     return poses
 
 

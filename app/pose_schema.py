@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-SCHEMA = "posemamba/pose/3"
+SCHEMA = "posemamba/pose/4"
 
 
 def read_pose_json(path: Path) -> dict[str, Any]:

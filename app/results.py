@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from app.geometry.world import AXES, floor_height, to_world, world_places
+from app.geometry.floor import Floor, resting_level, shared_floors
+from app.geometry.world import AXES, to_world, world_places
 from app.motion import ModelInfo, Pose3D, Shot
 from app.options import Options
 from app.quality.indicators import assess
@@ -34,6 +35,7 @@ class PoseResult:
         shots: What lies between the cuts, in order; all of the video as one shot if left out.
         provenance: Versions, models, weight hashes, backend, device and options, ready for JSON; written, never read.
         stage_seconds: Wall seconds spent per stage.
+        num_found: People found before ``Options.people`` chose among them; those of ``tracks`` if left out.
     """
 
     video: VideoInfo
@@ -44,10 +46,13 @@ class PoseResult:
     shots: tuple[Shot, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    num_found: int = -1
 
     def __post_init__(self) -> None:
         if not self.shots:
             object.__setattr__(self, "shots", (Shot(0, self.video.num_frames),))
+        if self.num_found < 0:
+            object.__setattr__(self, "num_found", len(self.tracks))
         if [t.person_id for t in self.tracks] != [p.person_id for p in self.poses]:
             raise ValueError("tracks and poses must name the same people in the same order")
         for track, pose in self.people:
@@ -72,32 +77,46 @@ class PoseResult:
     def quality(self) -> tuple[PersonQuality, ...]:
         """How far each person's numbers can be trusted."""
         return tuple(
-            assess(self.video, track, pose, self.shot_of(track), self.options, self.models)
-            for track, pose in self.people
+            assess(self.video, track, pose, self.shot_of(track), floor, self.options, self.models)
+            for (track, pose), floor in zip(self.people, self.floors, strict=True)
         )
 
     @cached_property
-    def floor_heights(self) -> tuple[float, ...]:
-        """Height of the floor that each person stands on, over the camera (over the pelvis without a trajectory)."""
-        return tuple(
-            floor_height(world_places(pose, to_world(self.shot_of(track).up)), track, pose)
-            for track, pose in self.people
-        )
+    def floors(self) -> tuple[Floor | None, ...]:
+        """The floor below each person; None if it is not known. In a still shot people share one."""
+        floors: list[Floor | None] = [None] * len(self.tracks)
+        for shot in self.shots:
+            people = [i for i, track in enumerate(self.tracks) if self.shot_of(track) is shot]
+            pairs = [self.people[i] for i in people]
+            levels = [resting_level(world_places(pose, to_world(shot.up)), track, pose) for track, pose in pairs]
+            own: list[Floor | None] = [None if level is None else Floor(level) for level in levels]
+            roots = [pose.root for _, pose in pairs]
+            if not shot.is_camera_moving and any(own) and all(root is not None for root in roots):
+                distances = [float(np.median(root[:, 2])) for root in roots if root is not None]
+                own = list(shared_floors(levels, distances, [float(track.observed.sum()) for track, _ in pairs]))
+            for i, floor in zip(people, own, strict=True):
+                floors[i] = floor
+        return tuple(floors)
 
     def camera_height(self, index: int) -> float | None:
-        """Return how high the camera is above a person's floor in meters; None without a trajectory.
+        """Return how high the camera is above a person's floor in meters; None without a trajectory or a floor.
 
         It is measured in the person's own size: people of unknown heights give different answers.
         """
-        return None if self.poses[index].root is None else -self.floor_heights[index]
+        floor = self.floors[index]
+        return None if floor is None or self.poses[index].root is None else -floor.height
 
     def world_rotation(self, shot: Shot) -> np.ndarray:
         """Return the rotation (3, 3) from camera axes to world axes with y up, by gravity if the options ask for it."""
         return to_world(shot.up if self.options.is_upright else None)
 
     def floor_shift(self, index: int) -> float:
-        """Return what is added to a person's heights in world axes to put the floor at 0, if the options ask for it."""
-        return -self.floor_heights[index] if self.options.is_upright else 0.0
+        """Return what is added to a person's heights in world axes to put the floor at 0.
+
+        0 without a floor, or if the options ask for none: heights are those over the camera.
+        """
+        floor = self.floors[index]
+        return -floor.height if floor is not None and self.options.is_upright else 0.0
 
     def world_joints(self, index: int, *, up: str | None = None, has_rigid_bones: bool = False) -> np.ndarray:
         """Return a person's joints (T, 17, 3) float64 in the world axes of ``app.geometry.world``.
@@ -114,5 +133,8 @@ class PoseResult:
             places[..., 1] += self.floor_shift(index)
         else:
             places = world_places(replace(pose, joints=with_rigid_bones(pose.joints)), rotation)
-            places[..., 1] -= floor_height(places, track, pose) if self.options.is_upright else 0.0
+            floor, shift = self.floors[index], self.floor_shift(index)
+            if floor is not None and floor.is_own and self.options.is_upright:
+                shift = -(resting_level(places, track, pose) or floor.height)  # other bones rest at another height
+            places[..., 1] += shift
         return places @ AXES[up or self.options.up].rotation.T

@@ -18,82 +18,87 @@ from app.video.video_info import VideoInfo
 from detectors.people import Track
 
 
-def read_result(path: Path, clip: Path) -> PoseResult:
+def read_result(path: Path, video: VideoInfo) -> PoseResult:
     """Return the result that a pose.json holds, with its rounded numbers; quality and hash are those of the file.
 
     Args:
         path: The pose.json.
-        clip: The video that it was made from; needed for the overlay only.
+        video: The video that it was made from, as ``app.video.reader.probe`` counts it under the same options.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is of another schema version.
+        ValueError: It is of another schema version, or of a video with another number of frames.
     """
     document = read_pose_json(path)
-    written = document["provenance"]["options"].items()
-    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
+    if (count := document["video"]["num_frames"]) != video.num_frames:
+        raise ValueError(f"{video.path.name} has {video.num_frames} frames, {path.name} is of one with {count}")
     unit = document["coordinates"]["joints_3d"]["unit"]
     result = PoseResult(
-        _video(document["video"], clip),
+        video,
         [_track(person) for person in document["people"]],
         [_pose(person, unit) for person in document["people"]],
-        Options(**settings),
+        _options(document),
         ModelInfo(**document["models"], unit=unit),
         tuple(_shot(shot) for shot in document["camera"]["shots"]),
         document["provenance"],
+        num_found=document["num_people_found"],
     )
-    return _with_known(result, document["video"]["sha256"], [PersonQuality(**each) for each in document["quality"]])
+    quality = tuple(PersonQuality(**each) for each in document["quality"])
+    # Where cached_property keeps its values: hashing takes long, and files hold less than quality needs.
+    vars(result).update(video_sha256=document["video"]["sha256"], quality=quality)
+    return result
+
+
+def _options(document: dict[str, Any]) -> Options:
+    """Return the options that a pose.json was made with."""
+    written = document["provenance"]["options"].items()
+    settings: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in written}
+    return Options(**settings)
 
 
 def keep_people(result: PoseResult, people: str) -> PoseResult:
-    """Return a result without those whom ``people`` (as ``Options.people``) does not mean.
+    """Return a result without those whom ``people`` (as ``Options.people``) does not mean; no other number changes.
 
     Raises:
         ValueError: Somebody is meant who is not in it.
     """
     kept = {track.person_id for track in select_people(result.tracks, people)}
-    quality = [each for each in result.quality if each.id in kept]
+    rows = [index for index, track in enumerate(result.tracks) if track.person_id in kept]
     provenance = {**result.provenance, "options": {**result.provenance.get("options", {}), "people": people}}
     fewer = replace(
         result,
-        tracks=[track for track in result.tracks if track.person_id in kept],
-        poses=[pose for pose in result.poses if pose.person_id in kept],
+        tracks=[result.tracks[row] for row in rows],
+        poses=[result.poses[row] for row in rows],
         options=replace(result.options, people=people),
         provenance=provenance,
     )
-    return _with_known(fewer, result.video_sha256, quality)
-
-
-def _with_known(result: PoseResult, video_sha256: str, quality: list[PersonQuality]) -> PoseResult:
-    """Return ``result`` that need not compute these: the video may be gone, and files hold less than quality needs."""
-    vars(result).update(video_sha256=video_sha256, quality=tuple(quality))  # where cached_property keeps its values
-    return result
-
-
-def _video(video: dict[str, Any], clip: Path) -> VideoInfo:
-    count, fps = video["num_frames"], video["fps"]
-    times_s = np.array(video["timestamps_s"]) if "timestamps_s" in video else np.arange(count) / fps
-    return VideoInfo(
-        clip, video["width"], video["height"], fps, count, video["rotation"], times_s, video["has_constant_rate"],
-        tuple(video["warnings"]),
-    )  # fmt: skip
+    known = {name: tuple(getattr(result, name)[row] for row in rows) for name in ("quality", "floors")}
+    vars(fewer).update(known, video_sha256=result.video_sha256)
+    return fewer
 
 
 def _track(person: dict[str, Any]) -> Track:
     keypoints = np.array(person["keypoints_2d"], np.float32)  # (T, 17, 3)
-    repaired = np.zeros(keypoints.shape[:2], bool)
-    for row, joints in zip(repaired, person["repaired"], strict=True):
-        row[joints] = True
     return Track(
         person["id"], np.array(person["frames"], np.int64), keypoints[..., :2].copy(), keypoints[..., 2].copy(),
-        np.array(person["observed"], bool), np.array(person["valid"], bool), repaired,
+        np.array(person["observed"], bool), np.array(person["valid"], bool),
+        _flags(person["repaired"]),
     )  # fmt: skip
 
 
 def _pose(person: dict[str, Any], unit: str) -> Pose3D:
     root = None if person["root"] is None else np.array(person["root"], np.float32)
     joints, scores = (np.array(person[name], np.float32) for name in ("joints_3d", "joints_score"))
-    return Pose3D(person["id"], np.array(person["frames"], np.int64), joints, scores, unit, root)
+    frames, unseen = np.array(person["frames"], np.int64), _flags(person["unseen"])
+    return Pose3D(person["id"], frames, joints, scores, unit, root, unseen)
+
+
+def _flags(joints: list[list[int]]) -> np.ndarray:
+    """Return (T, 17) bool, True for the joints that are listed for each frame."""
+    flags = np.zeros((len(joints), 17), bool)
+    for row, listed in zip(flags, joints, strict=True):
+        row[listed] = True
+    return flags
 
 
 def _shot(shot: dict[str, Any]) -> Shot:

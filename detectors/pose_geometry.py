@@ -127,10 +127,17 @@ def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
     return box + np.array([-pad, -pad, pad, pad])
 
 
-def pose_difference(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the median joint distance of keypoints (17, 2) [body sizes]; which side is left does not matter."""
+def pose_difference(first: np.ndarray, second: np.ndarray, is_counted: np.ndarray | None = None) -> float:
+    """Return the median joint distance of keypoints (17, 2) [body sizes]; which side is left does not matter.
+
+    Args:
+        first: (17, 2) px.
+        second: (17, 2) px.
+        is_counted: (17,) bool, joints of ``first`` to compare, of nose and limbs; None for all of those.
+    """
+    joints = BODY if is_counted is None else BODY[is_counted[BODY]]
     straight, swapped = (
-        float(np.median(np.linalg.norm((first - other)[BODY], axis=1))) for other in (second, second[MIRRORED])
+        float(np.median(np.linalg.norm((first - other)[joints], axis=1))) for other in (second, second[MIRRORED])
     )
     return min(straight, swapped) / body_size(first)
 

@@ -17,6 +17,8 @@ from lifter.windows import Windows
 
 OVERLAP = 1 / 3  # of a window, shared by neighbors and cross-faded
 RATE_TOLERANCE = 0.05  # of a network's rate: a clip this much faster than that needs no second phase
+# Weights of a sample and those beside it: the mean of its own phase and the other one, interpolated by cubics.
+TWO_PHASES = np.array([-1, 0, 9, 16, 9, 0, -1]) / 32
 MAX_PHASES = 2  # faster clips are answered by interpolation: 50 frames a second hold all that bodies do
 Progress = Callable[[Iterable, int], Iterable]
 
@@ -126,13 +128,17 @@ class Sampling:
         return np.concatenate([windows.split(samples[n::stride]) for n, windows in enumerate(self.phases)])
 
     def merge(self, windows: np.ndarray) -> np.ndarray:
-        """Return (T', ...) of ``windows`` (num windows, window, ...): the inverse of ``split``."""
+        """Return (T', ...) of ``windows`` (num windows, window, ...): the inverse of ``split`` for slow changes.
+
+        Two phases see different samples and disagree by a few millimeters, which would be a tremor at half the rate
+        of the samples: every answer is the mean of its own phase and the other one at the same time.
+        """
         stride, first = len(self.phases), 0
         merged = np.empty((sum(phase.num_frames for phase in self.phases), *windows.shape[2:]), windows.dtype)
         for n, phase in enumerate(self.phases):
             merged[n::stride] = phase.merge(windows[first : first + len(phase.starts)])
             first += len(phase.starts)
-        return merged
+        return _agreed(merged) if stride == 2 else merged
 
     def seams_s(self) -> np.ndarray:
         """Return when windows begin or end inside the sequence [s], counted from its first frame."""
@@ -141,6 +147,14 @@ class Sampling:
             starts = phase.starts
             seams += [starts[1:] * len(self.phases) + n, (starts[:-1] + phase.window) * len(self.phases) + n]
         return np.sort(np.concatenate(seams)) / self.fps
+
+
+def _agreed(samples: np.ndarray) -> np.ndarray:
+    """Return ``samples`` (T, ...), of two phases in turn, without what alternates between them."""
+    reach = len(TWO_PHASES) // 2
+    padding = [(reach, reach), *[(0, 0)] * (samples.ndim - 1)]
+    padded = np.pad(samples, padding, mode="reflect", reflect_type="odd")
+    return np.lib.stride_tricks.sliding_window_view(padded, len(TWO_PHASES), axis=0) @ TWO_PHASES.astype(samples.dtype)
 
 
 def windows_of(lifter: Lifter, sequence: Sequence2D, fov_degrees: float) -> tuple[Sampling, Tensor, Tensor]:

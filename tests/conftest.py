@@ -9,7 +9,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: their thr
 import importlib.util
 import signal
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -151,24 +150,34 @@ def downloaded(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+def sample_frames(root: Path) -> list[np.ndarray]:
+    """The first 80 frames of the sample clip."""
+    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
+        return [frame.to_ndarray(format="rgb24") for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
+
+
+def write_small(path: Path, frames: list[np.ndarray]) -> None:
+    """Write a clip of 320x240 px, 30 frames per second, in the container that the suffix names."""
+    kind = {".mkv": "matroska", ".ts": "mpegts"}.get(path.suffix.lower(), path.suffix[1:])
+    with av.open(str(path), "w", format=kind) as video:
+        stream = video.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for frame in frames:
+            small = cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA)
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(small, format="rgb24")))
+        video.mux(stream.encode(None))
+
+
 @pytest.fixture(scope="session")
 def short_clips(root, tmp_path_factory) -> Path:
     """A folder with four clips of 20 frames, two of them called walk, in several containers, and three broken files."""
     folder = tmp_path_factory.mktemp("clips")
-    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
-        frames = [frame.to_ndarray(format="rgb24") for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
+    frames = sample_frames(root)
     names = ("monday/walk.mp4", "tuesday/walk.MKV", "tuesday/Größe 'a\" b\nc.avi", "wave.ts")
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
-        kind = {".mkv": "matroska", ".ts": "mpegts"}.get(path.suffix.lower(), path.suffix[1:])
-        with av.open(str(path), "w", format=kind) as video:
-            stream = video.add_stream("libx264", rate=30)
-            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-            for frame in frames[20 * number :][:20]:
-                small = cv2.resize(frame, (320, 240), interpolation=cv2.INTER_AREA)
-                video.mux(stream.encode(av.VideoFrame.from_ndarray(small, format="rgb24")))
-            video.mux(stream.encode(None))
+        write_small(path, frames[20 * number :][:20])
     (folder / "text.mp4").write_text("not a video")
     (folder / "empty.mov").touch()
     (folder / "torn.mp4").write_bytes((folder / names[0]).read_bytes()[:2000])
@@ -178,20 +187,12 @@ def short_clips(root, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def brief_clips(root, tmp_path_factory) -> list[Path]:
     """Three clips of five frames, and one of 80."""
-    with av.open(str(root / "assets" / "walk_wave.mp4")) as sample:
-        frames = [frame for _, frame in zip(range(80), sample.decode(video=0), strict=False)]
+    frames = sample_frames(root)
     folder = tmp_path_factory.mktemp("brief")
     paths = []
     for name, part in {"a.mp4": frames[:5], "b.mkv": frames[30:35], "c.ts": frames[60:65], "long.mp4": frames}.items():
         paths.append(folder / name)
-        with av.open(str(paths[-1]), "w") as video:
-            stream = video.add_stream("libx264", rate=30)
-            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-            for number, frame in enumerate(part):
-                small = frame.reformat(320, 240)
-                small.pts, small.time_base = number, Fraction(1, 30)
-                video.mux(stream.encode(small))
-            video.mux(stream.encode(None))
+        write_small(paths[-1], part)
     return paths
 
 

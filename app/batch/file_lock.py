@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import platform
 import sys
@@ -17,12 +19,20 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+NO_LOCKS = {errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}  # of a file system
+
+log = logging.getLogger(__name__)
+
 
 @contextmanager
-def locked(path: Path) -> Iterator[str]:
+def locked(path: Path, *, is_optional: bool = False) -> Iterator[str]:
     """Lock the file ``path`` and yield a token, new each time, that it contains while it is locked.
 
     By the token, processes on other machines can tell whether they see this very file.
+
+    Args:
+        path: The file; made if there is none.
+        is_optional: Go on with a warning where the file system has no locks (some network and shared folders).
 
     Raises:
         BlockingIOError: Another process has locked it; the text names it.
@@ -34,6 +44,10 @@ def locked(path: Path) -> Iterator[str]:
             _lock(file.fileno())
         except (BlockingIOError, PermissionError) as error:
             raise BlockingIOError(_describe_owner(path)) from error
+        except OSError as error:
+            if not is_optional or error.errno not in NO_LOCKS:
+                raise
+            log.warning("%s lies in a file system without locks: let only one process write there at a time", path)
         file.truncate(0)
         owner = {
             "token": token,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+from app.batch.output_folder import is_results
 
 # What files in the containers of app.video.reader are usually called. Others are found by name or by --glob.
 VIDEO_SUFFIXES = {
@@ -33,8 +36,8 @@ def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found
     """Return the clips among files and in folders.
 
     A folder is searched with all folders in it (links to folders are not followed) for names with a video's suffix.
-    Hidden files and files in ``out``, such as overlays of an earlier run, are no input. A named file is returned
-    whether it exists or not: it is checked when it is analyzed.
+    Hidden files, files in ``out`` and results of any other run, such as overlays, are no input. A named file is
+    returned whether it exists or not: it is checked when it is analyzed.
 
     Args:
         inputs: Files and folders.
@@ -45,33 +48,51 @@ def discover(inputs: list[Path], out: Path, pattern: str | None = None) -> Found
     found = Found()
     for path in inputs:
         absolute = Path(os.path.abspath(path))  # noqa: PTH100 - "a/../b" is "b", links are kept
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - False for what may not be looked at: its analysis says so
             found.clips.append(absolute)
-        elif path.resolve().is_relative_to(out.resolve()):
-            found.problems.append(
-                f"{path} is where results go, nothing in it was used; choose another folder for --out"
-            )
         else:
             clips = [
                 clip for clip in _files(absolute, out.resolve(), found.problems) if _is_wanted(clip, absolute, pattern)
             ]
             if not clips:
                 wanted = f"matching {pattern}" if pattern else f"ending in {', '.join(sorted(VIDEO_SUFFIXES))}"
-                found.problems.append(f"no video in {path}; expected files {wanted}")
+                found.problems.append(f"no video in {path}; expected files {wanted}, not results of earlier runs")
             found.clips.extend(clips)
     return Found(list(dict.fromkeys(found.clips)), found.problems)
 
 
 def _files(root: Path, out: Path, problems: list[str]) -> Iterator[Path]:
-    """Yield all files below ``root`` in order of paths, without hidden ones and those in ``out``."""
+    """Yield all files below ``root`` in order of paths, without hidden ones, results and those in ``out``."""
 
     def add_problem(error: OSError) -> None:
         problems.append(f"cannot search {error.filename} ({error.strerror}); its files were left out")
 
     for folder, folders, files in os.walk(root, onerror=add_problem):
         here = Path(folder)
+        if is_results(here):
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and (here / name).resolve() != out)
-        yield from (here / name for name in sorted(files) if not name.startswith(".") and (here / name).is_file())
+        yield from (here / name for name in sorted(files) if not name.startswith(".") and _may_be_file(here / name))
+
+
+def size_of(path: Path) -> int | None:
+    """Return how many bytes a file has, None if there is none or it may not be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _may_be_file(path: Path) -> bool:
+    """Return whether a path is a file, or may not be looked at: its analysis says so."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def _is_wanted(file: Path, root: Path, pattern: str | None) -> bool:

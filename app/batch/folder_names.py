@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from app.batch.find_videos import size_of
 from app.batch.output_folder import MARKER, RESERVED, OutFolder
 from checkpoints import sha256_of
 
@@ -59,7 +60,7 @@ def assign_names(clips: list[Path], folder: OutFolder) -> dict[str, str]:
     for clip in clips:
         if str(clip) in names:
             continue
-        size = clip.stat().st_size if clip.is_file() else None
+        size = size_of(clip)
         same = missing.get((size, digest(clip)), []) if size in sizes else []
         names[str(clip)] = names.pop(same.pop()) if same else allocator.new_name(clip)
     return names
@@ -79,7 +80,7 @@ def _missing_clips(
     """Return clips that have results but no longer exist, by size and SHA-256, in falling order."""
     missing: dict[tuple[int | None, str | None], list[str]] = {}
     for clip in sorted(names.keys() - set(map(str, clips)), reverse=True):
-        if not Path(clip).exists() and (record := folder.record(names[clip])):
+        if size_of(Path(clip)) is None and (record := folder.record(names[clip])):
             missing.setdefault((record.get("video_bytes"), record.get("video_sha256")), []).append(clip)
     return missing
 

@@ -23,6 +23,7 @@ from checkpoints.files import atomic_write, sync
 
 MARKER = "clip.json"  # the record of a clip's results, written last
 STATE_FOLDER = ".posemamba"
+POSE_MARK = b'"posemamba/pose/'  # at the beginning of pose.json, of whatever version
 RESERVED = ("batch.jsonl", "summary.csv")
 PROBE_BYTES = 1 << 20  # no clip is started where not even this can be written
 
@@ -61,7 +62,7 @@ class OutFolder:
         with ExitStack() as stack:
             try:
                 self._state.mkdir(parents=True, exist_ok=True)
-                token = stack.enter_context(file_lock.locked(self._state / "lock"))
+                token = stack.enter_context(file_lock.locked(self._state / "lock", is_optional=True))
                 _check_writable(self._state)
             except BlockingIOError as error:
                 raise RuntimeError(
@@ -103,15 +104,25 @@ class OutFolder:
     def _clean_up(self) -> None:
         """Delete what killed processes left; results that were being replaced get their name back."""
         shutil.rmtree(self._state / "parts", ignore_errors=True)
-        for pattern in ("probe-*", ".names.json.*.part", *(f"../.{name}.*.part" for name in RESERVED)):
-            for part in self._state.glob(pattern):
-                part.unlink(missing_ok=True)
+        for probe in self._state.glob("probe-*"):
+            probe.unlink(missing_ok=True)
         for box in _list_folder(self._state / "old"):
             for old in _list_folder(box):
                 with suppress(OSError):  # the new ones have it
                     old.rename(self.path / old.name)
                 _discard(old, self.path / old.name)
             shutil.rmtree(box, ignore_errors=True)
+
+
+def is_results(folder: Path) -> bool:
+    """Return whether a folder contains the results of a clip, of any batch or of an export."""
+    if {"clip", "folder", "files"} <= _read_json(folder / MARKER).keys():
+        return True
+    try:
+        with (folder / "pose.json").open("rb") as file:
+            return POSE_MARK in file.read(200)
+    except OSError:
+        return False
 
 
 @contextmanager

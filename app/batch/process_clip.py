@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from app.batch import file_lock
 from app.batch.output_folder import STATE_FOLDER, publish, temporary_folder
 from app.options import Options
+from app.pose_schema import SCHEMA
 
 if TYPE_CHECKING:
     from app.progress import Progress
@@ -87,10 +88,10 @@ def models_of(options: Options) -> dict[str, Any]:
 
 
 def cache_key(video_sha256: str, options: Options, models: dict[str, Any]) -> str:
-    """Return a hash of video, options and weights: results with the same key need not be made again."""
+    """Return a hash of video, options, weights and schema: results with the same key need not be made again."""
     settings = {name: value for name, value in asdict(options).items() if name not in IMMATERIAL}
     settings["use_flip"] = options.use_flip
-    content = {"video": video_sha256, "options": settings, "models": models}
+    content = {"video": video_sha256, "options": settings, "models": models, "schema": SCHEMA}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -172,6 +173,7 @@ def summarize(result: PoseResult) -> dict[str, Any]:
     video = result.video
     return {
         "people": len(result.tracks),
+        "people_found": result.num_found,
         "frames": video.num_frames,
         "fps": video.fps,
         "duration_s": round(video.num_frames / video.fps, 3),
@@ -184,7 +186,11 @@ def summarize(result: PoseResult) -> dict[str, Any]:
 def _error_sentence(task: ClipTask, error: Exception) -> str:
     """Return a sentence for the user; messages of the operating system are only a word or two."""
     if isinstance(error, OSError) and error.errno is not None:
-        return f"{task.clip} was not finished: {error.strerror}; its results go to {task.out}"
+        if error.filename is not None and Path(error.filename) == task.clip:
+            return f"cannot read {task.clip}: {error.strerror}; check the file and who may read it"
+        is_about_other = error.filename is not None and not Path(error.filename).is_relative_to(task.out)
+        where = error.filename if is_about_other else f"its results go to {task.out}"
+        return f"{task.clip} was not finished: {error.strerror}; {where}"
     # torch's messages begin so
     if isinstance(error, MemoryError) or str(error).startswith("CUDA out of") or "DefaultCPUAllocator" in str(error):
         return f"{task.clip} was not finished: memory ran out; try a shorter clip, a smaller picture or fewer people"

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.batch.find_videos import size_of
 from app.console import bars, one_line, print_error, print_result, print_status, watched
 from app.quality.person_quality import PersonQuality, summary_lines
 
@@ -27,7 +28,7 @@ class Display:
     """
 
     def __init__(self, clips: list[Path], out: Path) -> None:
-        self._bytes = {str(clip): clip.stat().st_size if clip.is_file() else 0 for clip in clips}
+        self._bytes = {str(clip): size_of(clip) or 0 for clip in clips}
         self._out = out
         self._started_at = time.monotonic()
         self._ended: list[str] = []
@@ -81,6 +82,8 @@ class Display:
         for warning in record["warnings"]:
             print_result(f"  warning: {one_line(warning)}")
         people = {0: "nobody found", 1: "1 person"}.get(record["people"], f"{record['people']} people")
+        if record["people_found"] > record["people"]:
+            people = f"{record['people']} of {record['people_found']} people found"
         print_result(f"  {record['frames']} frames, {duration:.1f} s at {record['fps']:.2f} fps; {people}")
         rates = {name: f" ({record['frames'] / s:.0f} frames/s)" if s > 0.05 else "" for name, s in stages.items()}
         times = ", ".join(f"{name} {s:.2f} s{rates[name]}" for name, s in stages.items())

@@ -126,17 +126,28 @@ def analyze_all(engine: ThisProcess | Workers, tasks: list[ClipTask], records: R
     """Run all tasks, print and record the outcome of each, and return how many failed."""
     failed = 0
     display = Display([task.clip for task in tasks], folder.path)
-    with display:
-        for outcome in engine.outcomes(tasks, display):
-            failed += outcome.record["status"] != "done"
-            try:
-                records.add(outcome.record)
-            except OSError as error:
-                print_error(
-                    f"{display_path(records.path)} lacks a line ({error.strerror or error}); the next run adds it"
-                )
-            display.finish_clip(outcome.record, outcome.fault)
+    try:
+        with display:
+            for outcome in engine.outcomes(tasks, display):
+                failed += outcome.record["status"] != "done"
+                with print_unwritten(records.path):
+                    records.add(outcome.record)
+                display.finish_clip(outcome.record, outcome.fault)
+    finally:
+        with print_unwritten(records.path):
+            records.write_table()
     return failed
+
+
+@contextmanager
+def print_unwritten(path: Path) -> Iterator[None]:
+    """Print what OSError was raised for the records in ``path``, batch.jsonl, or the table beside it."""
+    try:
+        yield
+    except OSError as error:
+        print_error(
+            f"{display_path(path)} or summary.csv lacks a line ({error.strerror or error}); the next run adds it"
+        )
 
 
 @contextmanager
@@ -181,4 +192,4 @@ def _why_again(sha256: str, record: dict[str, Any], options: Options, models: di
     """Return why a clip with results has to be analyzed again, None if they would be the same."""
     if sha256 != record.get("video_sha256"):
         return "another video"
-    return None if record.get("key") == cache_key(sha256, options, models) else "other options or weights"
+    return None if record.get("key") == cache_key(sha256, options, models) else "other options, weights or file format"

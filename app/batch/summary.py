@@ -1,7 +1,7 @@
 """``batch.jsonl``, a line per clip, and ``summary.csv``, the same as a table; valid even after a batch was killed.
 
 A line is appended in one write when a clip has ended; a broken one is removed by the next batch. The table is written
-again after each clip and replaces the older one when it is complete.
+again every few seconds, as clips end, and when the batch ends; it replaces the older one when it is complete.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from app.batch.find_videos import size_of
 from checkpoints import atomic_write
 
+TABLE_S = 5.0  # between two tables: one of 10 000 clips takes a twentieth of a second
 COLUMNS = (
     "clip", "folder", "status", "people", "frames", "fps", "duration_s", "seconds", "coverage", "mean_score",
     "height_px", "reprojection_px", "jitter", "foot_skating", "warnings", "error",
@@ -31,6 +34,7 @@ class Records:
     def __init__(self, out: Path) -> None:
         self.path = out / "batch.jsonl"
         self._table = out / "summary.csv"
+        self._table_time = 0.0
         self._records = {record["folder"]: record for record in _read_records(self.path)}
 
     def start(self, done: Iterable[dict[str, Any]], to_do: set[str]) -> None:
@@ -43,13 +47,13 @@ class Records:
         self._records = {record["folder"]: record for record in (*kept, *done)}
         with atomic_write(self.path, is_durable=True) as part:
             part.write_bytes(b"".join(_to_line(record) for record in self._records.values()))
-        self._write_table()
+        self.write_table()
 
     def add(self, record: dict[str, Any]) -> None:
         """Append the record of a clip that has ended.
 
         Raises:
-            OSError: It cannot be written; the file is as before.
+            OSError: It cannot be written, and the file is as before; or the table cannot.
         """
         self._records[record["folder"]] = record
         with self.path.open("ab", buffering=0) as file:
@@ -61,14 +65,21 @@ class Records:
             except OSError:
                 file.truncate(end)
                 raise
-        self._write_table()
+        if time.monotonic() - self._table_time > TABLE_S:
+            self.write_table()
 
     def _is_current(self, record: dict[str, Any]) -> bool:
         """Return whether the results, or the video that failed, are still there."""
         is_done = record["status"] == "done"
-        return (self.path.parent / record["folder"]).is_dir() if is_done else Path(record["clip"]).exists()
+        return (self.path.parent / record["folder"]).is_dir() if is_done else size_of(Path(record["clip"])) is not None
 
-    def _write_table(self) -> None:
+    def write_table(self) -> None:
+        """Write summary.csv.
+
+        Raises:
+            OSError: It cannot be written; the file is as before.
+        """
+        self._table_time = time.monotonic()
         text = io.StringIO(newline="")
         table = csv.writer(text)
         table.writerow(COLUMNS)

@@ -1,19 +1,16 @@
-"""Networks per scan backend: windows per second of the forward pass and of a training step, on a CPU or a CUDA GPU."""
+"""Networks per scan backend: milliseconds and windows per second of the forward pass, on a CPU or a CUDA GPU."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
 
 import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-import lifter as lifters
 from app.bench.measure import (
     REPEATS,
     Stopwatch,
@@ -28,24 +25,12 @@ from app.bench.measure import (
 from app.evaluation.tables import new_table
 from lifter import scan
 from lifter.complexity import macs_per_frame
-from lifter.models.layers.inputs import Config
 from lifter.runtime.cuda_graphs import GraphedModel
 from lifter.runtime.devices import GPU_BACKENDS
 from lifter.runtime.precision import precision
-from lifter.training.losses import pose_loss
-from lifter.training.schedules import SCHEDULES
-from lifter.training.train import DECAY
 
 LOOPS = ("reference", "torch")  # one step at a time: timed once
 DEFINITION = "reference"
-
-
-class Shape(NamedTuple):
-    """A batch of training windows; the loop, slow and hungry for memory, is left out where ``has_loop`` is False."""
-
-    windows: int
-    frames: int
-    has_loop: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,26 +40,20 @@ class Plan:
     Attributes:
         lifters: Networks, where none are named.
         batches: Windows per forward pass.
-        training: Shapes of the training steps: on a GPU those of the published recipe and of the schedule "full".
     """
 
     lifters: tuple[str, ...]
     batches: tuple[int, ...]
-    training: tuple[Shape, ...]
 
 
 PLANS = {
-    "cpu": Plan(("posemamba-s",), (1,), (Shape(1, 81),)),  # the loop keeps 4 GB for the gradients of 81 frames
-    "cuda": Plan(
-        ("posemamba-s", "posemamba-b", "posemamba-l"),
-        (1, 8, 64),
-        (Shape(4, 243), Shape(12, 81), Shape(16, 243, False), Shape(48, 81, False)),
-    ),
+    "cpu": Plan(("posemamba-s",), (1,)),
+    "cuda": Plan(("posemamba-s", "posemamba-b", "posemamba-l"), (1, 8, 64)),
 }
 
 
-def lifter_tables(names: Sequence[str], plan: Plan, watch: Stopwatch, has_reference: bool = True) -> Iterator[Table]:
-    """Yield the table of forward passes and that of training steps of the first network, in full float32 precision.
+def time_lifters(names: Sequence[str], plan: Plan, watch: Stopwatch, has_reference: bool = True) -> Iterator[Table]:
+    """Yield the table of forward passes in full float32 precision.
 
     Args:
         names: Lifters; empty for those of the plan.
@@ -85,11 +64,9 @@ def lifter_tables(names: Sequence[str], plan: Plan, watch: Stopwatch, has_refere
     Raises:
         RuntimeError: Something other than memory failed; raised at the end, when all else was measured.
     """
-    names = names or plan.lifters
     is_cuda = watch.device.type == "cuda"
     with torch.cuda.device(watch.device) if is_cuda else contextlib.nullcontext(), precision("fp32", watch.device):
-        yield forward_table(names, plan.batches, watch, has_reference)
-        yield training_table(names[0], plan.training, watch)
+        yield forward_table(names or plan.lifters, plan.batches, watch, has_reference)
     if watch.failures:
         raise RuntimeError("not everything could be measured: " + "; ".join(watch.failures))
 
@@ -151,59 +128,3 @@ def runner(model: nn.Module, mode: str, example: Tensor) -> Callable[[Tensor], T
     if mode == "graph":
         return GraphedModel(model, tuple(example.shape[1:]), example.device, len(example))
     return torch.inference_mode()(model)
-
-
-def training_table(name: str, shapes: Sequence[Shape], watch: Stopwatch) -> Table:
-    """Return the training throughput of lifter ``name`` for every shape and backend."""
-    columns = ("scan", "frames", "windows", "ms per step", "windows/s")
-    table = new_table(f"{name}: training step (forward, loss, backward); {machine(watch.device)}", columns)
-    for shape in (fitted(name, shape) for shape in shapes):
-        for backend in [each for each in backends(watch.device) if each != DEFINITION]:  # which trains nothing
-            seconds: float | str = "left out"
-            if shape.has_loop or backend not in LOOPS:
-                seconds = watch.seconds(
-                    f"{name}, {backend}, training step of {shape.windows} x {shape.frames} frames",
-                    functools.partial(training_step, name, backend, shape, watch.device),
-                    1 if backend in LOOPS else REPEATS,
-                )
-            table.add_row(
-                scan.describe(backend), str(shape.frames), str(shape.windows), milliseconds(seconds),
-                rate(shape.windows, seconds),
-            )  # fmt: skip
-    return table
-
-
-def training_step(name: str, backend: str, shape: Shape, device: torch.device) -> Callable[[], object]:
-    """Return a step of lifter ``name`` on random data: training mode, loss and frozen decays as in ``SCHEDULES``.
-
-    With trained weights, where there are any: their states decay to numbers that are slow to work with.
-    """
-    model = lifters.create_model(name)
-    if name in lifters.trained_lifters():
-        trained = lifters.load_lifter(name, "cpu").model
-        model = importlib.import_module(lifters.lifter_spec(name).module).build(trained.config)
-        model.load_state_dict(trained.state_dict())
-    model = model.train().to(device)
-    scan.use_backend(model, backend)
-    schedule = SCHEDULES["full"]
-    for key, parameter in model.named_parameters():
-        if DECAY.search(key) and not schedule.decays_learn:
-            parameter.requires_grad_(False)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    config = cast("Config", model.config)
-    keypoints = random_inputs(name, shape.windows, shape.frames, config.channels).to(device)
-    joints = torch.randn(shape.windows, shape.frames, 17, 3, device=device)
-
-    def work() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(pose_loss(model(keypoints), joints, schedule.loss), parameters)
-
-    return work
-
-
-def fitted(name: str, shape: Shape) -> Shape:
-    """Return ``shape`` with windows as long as lifter ``name`` takes them, about as many frames in all."""
-    with torch.device("meta"):
-        config = cast("Config", lifters.create_model(name).config)
-    if shape.frames == config.window or (shape.frames < config.window and not config.fixed_length):
-        return shape
-    return shape._replace(windows=max(1, shape.windows * shape.frames // config.window), frames=config.window)

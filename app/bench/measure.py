@@ -150,9 +150,9 @@ def random_model(name: str) -> nn.Module:
     return model
 
 
-def random_inputs(name: str, windows: int, frames: int | None = None, channels: int | None = None) -> Tensor:
-    """Return keypoints (windows, frames, 17, C) for lifter ``name``: x and y in [-1, 1], scores in [0, 1]."""
+def random_inputs(name: str, windows: int) -> Tensor:
+    """Return keypoints (windows, T, 17, C) for lifter ``name``: x and y in [-1, 1], scores in [0, 1]."""
     spec = lifters.lifter_spec(name)
-    keypoints = torch.rand(windows, frames or spec.window, 17, channels or spec.channels)
+    keypoints = torch.rand(windows, spec.window, 17, spec.channels)
     keypoints[..., :2] = keypoints[..., :2] * 2 - 1
     return keypoints

@@ -28,7 +28,7 @@ def bench_lifter(
     threads: Annotated[int, typer.Option(help="Threads (CPU only).")] = 1,
     reference: Annotated[bool, typer.Option(help="Also time the reference scan (slow).")] = True,
 ) -> None:
-    """Time networks per scan backend: the forward pass, and a training step of the first one."""
+    """Time the forward pass of networks per scan backend."""
     names = list(LIFTERS) if everything else lifters or []
     for name in names:
         lifter_spec(name)
@@ -36,14 +36,14 @@ def bench_lifter(
         _require_cuda(device)
     import torch
 
-    from app.bench.lifter import PLANS, lifter_tables
+    from app.bench.lifter import PLANS, time_lifters
     from app.bench.measure import Stopwatch
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         where = torch.device(device)
-        for table in lifter_tables(names, PLANS[where.type], Stopwatch(where, print_status), reference):
+        for table in time_lifters(names, PLANS[where.type], Stopwatch(where, print_status), reference):
             print_table(table)
     finally:
         torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import re
 import shlex
@@ -18,38 +17,23 @@ from app.evaluation.training_curves import draw_curves
 from app.options import Options
 from app.pipeline import cached_lifter
 from checkpoints import FOLDER, atomic_write, shipped
-from lifter import LIFTERS
-from lifter.training.ablation import COLUMNS as ABLATION_COLUMNS
 from lifter.training.train import git_revision
 
-ABLATIONS = "ablations.csv"  # beside the page, written by ``posemamba ablate``
 CURVES = "curves.png"
 SECTION = re.compile(r"^## (.+)\n", re.MULTILINE)
 HEAD = """# Results
 
 Every table is printed by the command above it; with `--report` the command writes its section anew."""
-PUBLISHED = """As published by the authors, not measured here: Human3.6M (S9, S11), stacked-hourglass 2D, flip
-averaging, at the true scale of every frame.
-
-| lifter | window, frames | MPJPE / PA-MPJPE, mm |
-| --- | ---: | ---: |
-{rows}
-
-Sources: model card of `nankingjings/PoseMamba-weights` on Hugging Face; tables of the HGMamba paper, also for
-MotionAGFormer, and the abstract of its own; README of MDTF. SSR-STF is not listed: ours is a design after it.
-Whoever has a license of the data and published weights measures them with `posemamba evaluate h36m
-h36m_sh_conf_cam_source_final.pkl --lifter PoseMamba_L.bin`. They do not compare with the tables above: other people,
-other joints, other 2D, and there the scale is given."""
 
 
 def write_report(path: Path, evaluations: Sequence[Evaluation], options: Options) -> Path:
     """Write the tables into the page at ``path``, the training curves beside it, and return ``path``.
 
     Sections of a page that this function wrote stay, but for those with the same titles. Each file appears whole or not
-    at all. ``ablations.csv`` beside the page becomes a table.
+    at all.
 
     Raises:
-        ValueError: ``ablations.csv`` has other columns than ``posemamba ablate`` writes, or a curve cannot be read.
+        ValueError: A curve cannot be read.
         RuntimeError: There are curves to draw and matplotlib is not installed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,21 +41,12 @@ def write_report(path: Path, evaluations: Sequence[Evaluation], options: Options
     old = SECTION.split(text)[1:] if text.startswith(HEAD) else []  # title, body, title, body, ...
     sections = dict(zip(old[::2], map(str.strip, old[1::2]), strict=True))
     sections |= {evaluation.title: _section(evaluation, options) for evaluation in evaluations}
-    last = {
-        "Ablations": _ablations(path.parent / ABLATIONS),
-        f"Training curves of {options.lifter}": _curves(options.lifter, path.parent),
-        "Published figures": _published(),
-    }
-    sections = {title: body for title, body in sections.items() if title not in last} | last
-    parts = [HEAD, *(f"## {title}\n\n{body}" for title, body in sections.items() if body)]
+    if curves := _curves(options.lifter, path.parent):
+        sections[f"Training curves of {options.lifter}"] = curves
+    parts = [HEAD, *(f"## {title}\n\n{body}" for title, body in sections.items())]
     with atomic_write(path) as part:
         part.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
-
-
-def _published() -> str:
-    rows = [f"| {name} | {spec.window} | {spec.published} |" for name, spec in LIFTERS.items() if spec.published]
-    return PUBLISHED.format(rows="\n".join(rows))
 
 
 def _section(evaluation: Evaluation, options: Options) -> str:
@@ -104,28 +79,6 @@ def markdown(table: Table) -> str:
 
 def _row(cells: Iterable[object]) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-def _ablations(path: Path) -> str:
-    """Return the section on ablations, "" without the file."""
-    if not path.exists():
-        return ""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != ABLATION_COLUMNS:
-            raise ValueError(f"{path} has the columns {reader.fieldnames}, expected {', '.join(ABLATION_COLUMNS)}")
-        rows = [[row[name] or "" for name in ABLATION_COLUMNS] for row in reader]
-    table = Table(
-        title="errors in mm on held-out subjects: 12 limb joints, MPJPE (scale-aligned) (p1), PA-MPJPE (p2); "
-        "ground-truth 2D (clean), simulated detections (noisy)",
-        caption="frames seen: in training; window: frames of the windows that are scored, at 50 per second",
-    )
-    for name in ABLATION_COLUMNS:
-        table.add_column(name.replace("_", " "), justify="left" if name in ("name", "start", "note") else "right")
-    for row in rows:
-        table.add_row(*row)
-    intro = f"Short training runs that differ in one thing each, written to `{path.name}` by `posemamba ablate`."
-    return f"{intro}\n\n{markdown(table)}"
 
 
 def _curves(lifter: str, folder: Path) -> str:

@@ -7,6 +7,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from checkpoints import atomic_write
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -35,9 +37,9 @@ def draw_curves(csvs: list[Path], png: Path) -> Path:
         ValueError: No file has a row, or a file is no such CSV.
         RuntimeError: matplotlib is not installed.
     """
-    part = png.with_name(png.name + ".part")
-    figure_of(csvs).savefig(part, format="png", dpi=100)
-    part.replace(png)
+    figure = figure_of(csvs)
+    with atomic_write(png) as part:
+        figure.savefig(part, format="png", dpi=100)
     return png
 
 

@@ -42,14 +42,14 @@ def trajectory_table(clip: Path, truth: Path, options: Options) -> Table:
     result = estimate(clip, options)
     check_length(truth, len(arrays["t"]), clip, result.video.num_frames)
     table = new_table(f"{clip.name}: trajectories and gravity", COLUMNS)
-    side = max(result.video.width, result.video.height)
+    side = max(result.video.inner_size)
     fov = float(2 * np.degrees(np.arctan(side / 2 / arrays["K"][0, 0])))
     keypoints = arrays["coco_px"]
     found = [(person, track) for track in result.tracks if (person := match_track(track, keypoints)) is not None]
     exact = [(person, certain_track(keypoints[:, person])) for person in range(keypoints.shape[1])]
     for people, source in ((found, "pixels"), (exact, GROUND_TRUTH_2D)):
         for person, track in people:
-            known = replace(options, fov_degrees=fov, height_m=float(arrays["body_height_m"][person]))
+            known = replace(options, fov_degrees=fov, height=f"{arrays['body_height_m'][person]:.4f}")
             for settings, what in ((options, f"field of view taken as {options.fov_degrees:g}"), (known, "true size")):
                 if source == "pixels" or settings is known:
                     name = f"person {person}: {source}, {what} ({int(track.valid.sum())})"

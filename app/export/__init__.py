@@ -92,9 +92,9 @@ def export(
             write(part)
     clock.lap("export")
     if has_overlay:
-        frames = prefetch(render_frames(VideoReader(result.video.path), result))
+        frames = prefetch(render_frames(VideoReader(result.video.path, result.options), result))
         with atomic_write(written["overlay"]) as part:
-            write_video(part, progress(frames, "overlay", result.video.num_frames), result.video)
+            write_video(part, progress(frames, "overlay", result.video.num_frames), result.video, has_sound=True)
         clock.lap("overlay")
     result.stage_seconds.update(clock.seconds)
     return written

@@ -2,7 +2,8 @@
 
 Columns: ``person``; ``frame``; ``time_s``; ``joint``, a name of H36M-17; ``x_m, y_m, z_m``, world axes as in
 ``app.geometry.world`` (``x_normalized`` and so on if the lifter has no meters); ``u_px, v_px``, the joint in the
-picture; ``score``; ``observed`` and ``valid``, 1 or 0. Where ``valid`` is 0, places are empty.
+picture; ``score``; ``observed`` and ``valid``, 1 or 0; ``valid`` is 0 for unseen joints, too. Where it is 0, places are
+empty.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ def write_csv(result: PoseResult, path: Path) -> None:
             pixels = coco17_to_h36m17(track.keypoints)
             for t, frame in enumerate(track.frames.tolist()):
                 start = f"{track.person_id},{frame},{result.video.timestamps_s[frame]:.6f}"
-                flags = f"{int(track.observed[t])},{int(track.valid[t])}"
-                for name, joint, pixel, score in zip(H36M17.names, joints[t], pixels[t], pose.scores[t], strict=True):
-                    where = _numbers(joint, 5) + "," + _numbers(pixel, 2) if track.valid[t] else ",,,,"
-                    file.write(f"{start},{name},{where},{score:.3f},{flags}\n")
+                is_valid = track.valid[t] & ~pose.unseen[t]
+                for j, name in enumerate(H36M17.names):
+                    where = _numbers(joints[t, j], 5) + "," + _numbers(pixels[t, j], 2) if is_valid[j] else ",,,,"
+                    flags = f"{pose.scores[t, j]:.3f},{int(track.observed[t])},{int(is_valid[j])}"
+                    file.write(f"{start},{name},{where},{flags}\n")
 
 
 def _numbers(values: np.ndarray, decimals: int) -> str:

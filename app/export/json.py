@@ -1,4 +1,4 @@
-"""``pose.json``, schema ``posemamba/pose/3``; described field by field in pose.schema.json beside this file."""
+"""``pose.json``, schema ``posemamba/pose/4``; described field by field in pose.schema.json beside this file."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def document(result: PoseResult) -> dict[str, Any]:
         "coordinates": coordinates(result),
         "camera": camera(result),
         "models": models(result),
+        "num_people_found": result.num_found,
         "people": [
             {
                 "id": track.person_id,
+                **size_of(result, track.person_id),
                 "shot": result.shots.index(result.shot_of(track)),
                 "camera_height": _or_none(result.camera_height(index), "m"),
                 "frames": track.frames.tolist(),
@@ -47,6 +49,7 @@ def document(result: PoseResult) -> dict[str, Any]:
                 "observed": track.observed.tolist(),
                 "valid": track.valid.tolist(),
                 "repaired": [np.flatnonzero(joints).tolist() for joints in track.repaired],
+                "unseen": [np.flatnonzero(joints).tolist() for joints in pose.unseen],
             }
             for index, (track, pose) in enumerate(result.people)
         ],
@@ -56,9 +59,8 @@ def document(result: PoseResult) -> dict[str, Any]:
 
 
 def coordinates(result: PoseResult) -> dict[str, Any]:
-    """Return axes, units, origin and scale of all numbers."""
+    """Return axes, units and origin of all numbers."""
     unit = result.models.unit
-    height = result.options.height_m if unit == "m" else None
     return {
         "keypoints_2d": {
             "unit": "px",
@@ -69,15 +71,14 @@ def coordinates(result: PoseResult) -> dict[str, Any]:
             "unit": unit,
             "axes": "camera: x right, y down, z away from the camera",
             "root": "pelvis, at the origin in every frame",
-            "scale": "from_height" if height else "nominal_adult" if unit == "m" else "unknown",
-            "height_m": height or (NOMINAL_HEIGHT_M if unit == "m" else None),
         },
         "root": {
             "unit": "m",
             "axes": "camera: x right, y down, z away from the camera, which is at the origin",
             "point": "pelvis: add it to joints_3d for places in camera space; null without meters",
         },
-        "world": "to_world @ (root + joint) + (0, camera_height, 0): x right, y up from the floor, z to the camera, m",
+        "world": "to_world @ (root + joint) + (0, camera_height, 0): x right, y up from the floor, z to the camera, m; "
+        "with 0 where it is null: y up from the camera",
     }
 
 
@@ -106,6 +107,14 @@ def camera(result: PoseResult) -> dict[str, Any]:
     }
 
 
+def size_of(result: PoseResult, person_id: int) -> dict[str, Any]:
+    """Return which height in meters a person's joints have, and where it is from; None without meters."""
+    if result.models.unit != "m":
+        return {"scale": "unknown", "height_m": None}
+    given = result.options.height_of(person_id)
+    return {"scale": "from_height" if given else "nominal_adult", "height_m": given or NOMINAL_HEIGHT_M}
+
+
 def models(result: PoseResult) -> dict[str, Any]:
     """Return which networks made the numbers."""
     return {name: value for name, value in asdict(result.models).items() if name != "unit"}
@@ -121,6 +130,10 @@ def _video(result: PoseResult) -> dict[str, Any]:
         "fps": info.fps,
         "num_frames": info.num_frames,
         "rotation": info.rotation,
+        "is_mirrored": info.is_mirrored,
+        "bars": list(info.bars),
+        "start_s": round(info.start_s, DECIMALS["s"]),
+        "slow_motion": info.slow_motion,
         "has_constant_rate": info.has_constant_rate,
         "warnings": list(info.warnings),
     }

@@ -18,9 +18,10 @@ def write_npz(result: PoseResult, path: Path) -> None:
 
     ``keypoints_2d`` (F, P, 17, 3) float32 x, y, score in px; ``joints_3d`` (F, P, 17, 3) float32; ``joints_score`` (F,
     P, 17) float32; ``root`` (F, P, 3) float32, NaN without meters; ``present``, ``observed``, ``valid`` (F, P) bool;
-    ``repaired`` (F, P, 17) bool; ``person_ids`` (P,) int64; ``camera_height`` (P,) float64; ``timestamps_s`` (F,)
-    float64; ``fps``; ``coco17_names``, ``h36m17_names``, ``h36m17_parents``; ``meta``, a JSON string with schema,
-    coordinates, camera, models and provenance as in pose.json. Where a person is not present, numbers are NaN.
+    ``repaired`` and ``unseen`` (F, P, 17) bool; ``person_ids`` (P,) int64; ``camera_height`` (P,) float64, NaN without
+    a floor; ``timestamps_s`` (F,) float64; ``fps``; ``start_s``, ``slow_motion`` float64: time t is at ``start_s +
+    slow_motion * t`` of the clip; ``coco17_names``, ``h36m17_names``, ``h36m17_parents``; ``meta``, a JSON string with
+    schema, coordinates, camera, models and provenance as in pose.json. Where a person is not present, numbers are NaN.
     """
     frames, people = result.video.num_frames, len(result.tracks)
     arrays = {
@@ -29,7 +30,7 @@ def write_npz(result: PoseResult, path: Path) -> None:
         "joints_score": np.full((frames, people, 17), np.nan, np.float32),
         "root": np.full((frames, people, 3), np.nan, np.float32),
         **{name: np.zeros((frames, people), bool) for name in ("present", "observed", "valid")},
-        "repaired": np.zeros((frames, people, 17), bool),
+        **{name: np.zeros((frames, people, 17), bool) for name in ("repaired", "unseen")},
     }
     for p, (track, pose) in enumerate(result.people):
         rows = track.frames
@@ -43,6 +44,7 @@ def write_npz(result: PoseResult, path: Path) -> None:
         arrays["observed"][rows, p] = track.observed
         arrays["valid"][rows, p] = track.valid
         arrays["repaired"][rows, p] = track.repaired
+        arrays["unseen"][rows, p] = pose.unseen
     meta = {
         "schema": SCHEMA,
         "coordinates": coordinates(result),
@@ -59,6 +61,8 @@ def write_npz(result: PoseResult, path: Path) -> None:
             camera_height=np.array([np.nan if height is None else height for height in heights], np.float64),
             timestamps_s=result.video.timestamps_s,
             fps=np.float64(result.video.fps),
+            start_s=np.float64(result.video.start_s),
+            slow_motion=np.float64(result.video.slow_motion),
             coco17_names=np.array(COCO17.names),
             h36m17_names=np.array(H36M17.names),
             h36m17_parents=np.array(H36M17.parents),

@@ -1,8 +1,8 @@
 """``pose.person0.trc``: one person's joints as markers, for OpenSim and other tools of biomechanics.
 
 Meters (or the lifter's own unit), world axes as in ``app.geometry.world``; OpenSim expects y up. One row per frame of
-the video, at its time. Cells are empty where the person is not there or not ``valid``: OpenSim reads them as missing
-markers.
+the video, at its time. Cells are empty where the person is not there or not ``valid``, and where a joint is unseen:
+OpenSim reads them as missing markers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def write_trc(result: PoseResult, path: Path, index: int) -> None:
     """Write the person at ``index`` of ``result.tracks``."""
     track, video = result.tracks[index], result.video
     markers = np.full((video.num_frames, len(H36M17.names), 3), np.nan)
-    markers[track.frames[track.valid]] = result.world_joints(index)[track.valid]
+    is_shown = track.valid[:, None] & ~result.poses[index].unseen
+    markers[track.frames] = np.where(is_shown[..., None], result.world_joints(index), np.nan)
     rate, count = f"{video.fps:.6f}", str(video.num_frames)
     lines = [
         f"PathFileType\t4\t(X/Y/Z)\tpose.person{track.person_id}.trc",

@@ -12,7 +12,7 @@ from lifter.normalize import focal_px
 
 @dataclass(frozen=True, slots=True)
 class Pinhole:
-    """A camera without distortion whose axis goes through the middle of the picture.
+    """A camera without distortion whose axis goes through the middle of the picture that lies inside burnt-in borders.
 
     Attributes:
         focal_px: Focal length in pixels.
@@ -24,9 +24,10 @@ class Pinhole:
 
     @classmethod
     def of(cls, video: VideoInfo, fov_degrees: float) -> Pinhole:
-        """Return the camera that sees ``fov_degrees`` along the longer side of a video's picture."""
-        focal = focal_px(video.width, video.height, fov_degrees)
-        return cls(focal, ((video.width - 1) / 2, (video.height - 1) / 2))
+        """Return the camera that sees ``fov_degrees`` along the longer side of a video's picture, without borders."""
+        width, height = video.inner_size
+        left, top = video.bars.left, video.bars.top
+        return cls(focal_px(width, height, fov_degrees), (left + (width - 1) / 2, top + (height - 1) / 2))
 
     def rays(self, keypoints_px: np.ndarray) -> np.ndarray:
         """Return points (..., 2) on the plane z = 1 of keypoints (..., 2) in pixels."""

@@ -50,16 +50,20 @@ def estimate_gravity(shot: Shot, tracks: Sequence[Track], poses: Sequence[Pose3D
         video: For times.
     """
     fps = video.median_fps
-    bodies = [body_ups(pose.joints[t.observed], pose.scores[t.observed]) for t, pose in zip(tracks, poses, strict=True)]
+    scores = [np.where(pose.unseen, 0, pose.scores) for pose in poses]  # guessed feet tell nothing
+    bodies = [
+        body_ups(pose.joints[t.observed], trust[t.observed])
+        for t, pose, trust in zip(tracks, poses, scores, strict=True)
+    ]
     ups = np.concatenate([up for up, _ in bodies] or [np.zeros((0, 3))])
     weights = np.concatenate([weight for _, weight in bodies] or [np.zeros(0)])
     if weights.sum() < max(1e-3, min(LEAST_STANDING_S * fps, 0.5 * len(weights))):
         return replace(shot, up=None, up_from="nothing")
     up = middle(ups, weights)
     feet = [
-        Feet((pose.joints[:, ANKLES] + pose.root[:, None])[t.observed], pose.scores[:, ANKLES][t.observed], fps)
+        Feet((pose.joints[:, ANKLES] + pose.root[:, None])[seen], pose.scores[:, ANKLES][seen], fps)
         for t, pose in zip(tracks, poses, strict=True)
-        if pose.root is not None
+        if pose.root is not None and (seen := t.observed & ~pose.unseen[:, ANKLES].all(axis=1)).any()
     ]
     if shot.is_camera_moving or not feet:
         return replace(shot, up=up, up_from="bodies")

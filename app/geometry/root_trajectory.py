@@ -25,7 +25,7 @@ from app.motion import Pose3D, contiguous_segments, join_segments
 from app.options import Options
 from app.video.video_info import VideoInfo
 from detectors.people import Track
-from lifter.skeletons import LIMB_JOINTS, coco17_to_h36m17
+from lifter.skeletons import H36M17, LIMB_JOINTS, coco17_to_h36m17
 
 LIMBS = list(LIMB_JOINTS)  # joints that mean the same in 2D and 3D; trunk and head are marked at different places
 AGILITY = 1.5  # m/s^2, typical acceleration in depth. 1 to 2 are as good on the clips; at 3 and more jitter comes back
@@ -33,6 +33,10 @@ LEAST_MISS_M = 0.0003  # exact keypoints still have rounding
 ROUNDS = 5  # of reweighting
 ROBUST = 1.5  # robust standard deviations from which on a joint counts less
 LEAST_SCORE = 0.02
+UNSEEN_SCORE = 0.001  # of guesses: nearly nothing, so that they decide only where nothing else does
+# Joints of somebody whose hips are not seen: two shoulders alone tell little of a distance.
+TRUNK = [H36M17.index("thorax"), H36M17.index("nose")]
+PELVIS = H36M17.index("pelvis")
 NEAREST_M = 0.1  # from the lens to the nearest joint
 
 
@@ -45,27 +49,30 @@ def estimate_root_trajectory(track: Track, pose: Pose3D, video: VideoInfo, optio
         return pose
     camera = Pinhole.of(video, options.fov_degrees)
     keypoints = coco17_to_h36m17(track.keypoints.astype(np.float64))
-    scores = np.where(track.observed[:, None], pose.scores, 0)
+    trust = np.maximum(np.where(track.observed[:, None], pose.scores, 0), LEAST_SCORE)
+    trust[pose.unseen] = UNSEEN_SCORE
+    is_bust = pose.unseen[:, PELVIS]
+    trust[~is_bust[:, None] & np.isin(np.arange(17), TRUNK)] = 0
     segments = contiguous_segments(track, video)
     roots = []
     for run in segments:
         times = video.timestamps_s[track.frames[run]]
-        root = solve_root(pose.joints[run, LIMBS], camera.rays(keypoints[run, LIMBS]), scores[run, LIMBS], times)
+        used = LIMBS + TRUNK if is_bust[run].any() else LIMBS
+        root = solve_root(pose.joints[run, used], camera.rays(keypoints[run, used]), trust[run, used], times)
         roots.append(root if options.smooth_hz is None else low_pass(root, times, options.smooth_hz))
     return replace(pose, root=join_segments(np.concatenate(roots), segments, len(track.frames)).astype(np.float32))
 
 
-def solve_root(joints: np.ndarray, rays: np.ndarray, scores: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
+def solve_root(joints: np.ndarray, rays: np.ndarray, trust: np.ndarray, timestamps_s: np.ndarray) -> np.ndarray:
     """Return the roots (T, 3) float64 in meters, camera axes, of one uninterrupted stretch.
 
     Args:
         joints: (T, J, 3) meters, relative to the root.
         rays: (T, J, 2) keypoints on the plane z = 1.
-        scores: (T, J) trust in each keypoint; keypoints that disagree with the others lose it (Huber).
+        trust: (T, J) in each keypoint, not all 0; keypoints that disagree with the others lose it (Huber).
         timestamps_s: (T,) seconds, increasing.
     """
     joints = joints.astype(np.float64)
-    trust = np.maximum(scores, LEAST_SCORE)
     nearest = NEAREST_M - joints[..., 2].min(axis=1)
     weights = trust
     for _ in range(ROUNDS):

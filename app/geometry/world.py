@@ -4,8 +4,8 @@ Right-handed. The floor is the plane of height 0 and the origin lies on it, belo
 right of the camera and -z where it looks; with z up, x points right and y where it looks. People move as they do before
 a camera that stands still; a camera that moves is taken to stand still.
 
-Not upright, the camera is the origin and taken to be level. Without a trajectory (unit "normalized") everybody's pelvis
-stays above the origin.
+Not upright, or where no floor is known, the camera is the origin; not upright, it is taken to be level. Without a
+trajectory (unit "normalized") everybody's pelvis stays above the origin.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.geometry.gravity import ANKLES, LEVEL, stance_level
+from app.geometry.gravity import LEVEL
 from app.motion import Pose3D
-from detectors.people import Track
 from lifter.skeletons import H36M17
-
-ANKLE_HEIGHT = 0.06  # above the floor, of a standing foot in shoes, in lengths of ``body_height``
 
 
 class WorldAxes(NamedTuple):
@@ -59,14 +56,6 @@ def seen_level(pose: Pose3D, rotation: np.ndarray) -> Pose3D:
     level = np.diag([1.0, -1, -1]) @ rotation
     root = None if pose.root is None else (pose.root @ level.T).astype(np.float32)
     return replace(pose, joints=(pose.joints @ level.T).astype(np.float32), root=root)
-
-
-def floor_height(places: np.ndarray, track: Track, pose: Pose3D) -> float:
-    """Return the height of the floor below joints (T, 17, 3) with y up: a little below the ankle of a standing foot."""
-    lowest = places[track.observed][:, ANKLES, 1]
-    rows = np.arange(len(lowest))
-    trust = np.maximum(pose.scores[track.observed][:, ANKLES][rows, lowest.argmin(axis=1)], 0.01)
-    return stance_level(lowest.min(axis=1), trust) - ANKLE_HEIGHT * body_height(pose.joints, track.valid)
 
 
 def body_height(joints: np.ndarray, valid: np.ndarray) -> float:

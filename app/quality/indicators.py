@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from app.geometry.camera import Pinhole
+from app.geometry.floor import Floor
 from app.geometry.gravity import ANKLES, stance_level
 from app.geometry.smoothing import is_smoothable
+from app.geometry.unseen_joints import unseen_keypoints
 from app.geometry.world import to_world, world_places
 from app.motion import ModelInfo, Pose3D, Shot, contiguous_segments
 from app.options import Options
@@ -18,7 +20,7 @@ from app.video.video_info import VideoInfo
 from detectors.people import Track
 from lifter import metrics
 from lifter.lift import Sampling
-from lifter.skeletons import LIMB_JOINTS, coco17_to_h36m17
+from lifter.skeletons import H36M17, LIMB_JOINTS, coco17_to_h36m17
 
 BOUNDARY_REACH_S = 0.03  # frames this near to a window boundary count as being on it
 CONTACT_M = 0.04  # a foot this little above where it stands counts as standing
@@ -29,7 +31,13 @@ Run = tuple[np.ndarray, np.ndarray]  # values (T, ...), timestamps_s (T,)
 
 
 def assess(
-    video: VideoInfo, track: Track, pose: Pose3D, shot: Shot, options: Options, models: ModelInfo
+    video: VideoInfo,
+    track: Track,
+    pose: Pose3D,
+    shot: Shot,
+    floor: Floor | None,
+    options: Options,
+    models: ModelInfo,
 ) -> PersonQuality:
     """Return the quality indicators of one person.
 
@@ -38,6 +46,7 @@ def assess(
         track: Of the person.
         pose: Of the person, with the root where the unit is "m".
         shot: That the track lies in.
+        floor: Below the person; None if it is not known.
         options: Field of view, smoothing.
         models: Window and rate of the lifter.
     """
@@ -51,9 +60,9 @@ def assess(
         coverage=round(float(track.observed.sum()) / video.num_frames, 4),
         interpolated=round(float((~track.observed).mean()), 4),
         sides_repaired=round(float(track.swapped[track.observed].any(axis=1).mean()), 4),
-        mean_score=round(float(track.scores[track.observed].mean()), 4),
+        mean_score=round(mean_score(track, pose), 4),
         height_px=round(height, 1),
-        truncated=round(truncated_share(track, video.width, video.height), 4),
+        truncated=round(truncated_share(track, video), 4),
         reprojection_px=None if miss is None else round(miss, 2),
         reprojection=None if miss is None else round(miss / max(height, 1.0), 4),
         jitter=round(float(jitter), 3),
@@ -61,7 +70,7 @@ def assess(
         window_boundary_ratio=window_boundary_ratio(runs, models.window, models.fps),
         foot_skating=foot_skating(video, track, pose, shot),
     )
-    texts = warnings_of(quality, shot)
+    texts = warnings_of(quality, shot, floor, missing_parts(pose.unseen[track.observed]))
     if options.smooth_hz is not None and not is_smoothable(times, options.smooth_hz):
         texts.append(
             f"smoothing with {options.smooth_hz:g} Hz changes nothing at {video.median_fps:.0f} frames per second"
@@ -69,15 +78,35 @@ def assess(
     return replace(quality, warnings=tuple(texts))
 
 
+def mean_score(track: Track, pose: Pose3D) -> float:
+    """Return the mean score of observed keypoints, without those whose joints are unseen."""
+    is_seen = track.observed[:, None] & ~unseen_keypoints(pose)
+    return float(track.scores[is_seen].mean()) if is_seen.any() else 0.0
+
+
+def missing_parts(unseen: np.ndarray) -> tuple[str, ...]:
+    """Return which limb joints are unseen in most frames, from the feet up: "ankles" for both, "left wrist" for one.
+
+    Args:
+        unseen: (T, 17) bool, H36M-17.
+    """
+    parts: list[str] = []
+    for part in ("ankle", "knee", "hip", "wrist", "elbow", "shoulder"):
+        sides = [side for side in ("left", "right") if unseen[:, H36M17.index(f"{side}_{part}")].mean() > 0.5]
+        parts += [f"{part}s"] if len(sides) == 2 else [f"{side} {part}" for side in sides]
+    return tuple(parts)
+
+
 def height_px(track: Track) -> float:
-    """Return the median height in pixels over observed frames, from the highest to the lowest keypoint."""
-    return float(np.median(np.ptp(track.keypoints[track.observed][..., 1].astype(np.float64), axis=1)))
+    """Return the median height in pixels over observed frames: the longer side of the keypoints' box."""
+    return float(np.median(np.ptp(track.keypoints[track.observed].astype(np.float64), axis=1).max(axis=-1)))
 
 
-def truncated_share(track: Track, width: int, height: int) -> float:
+def truncated_share(track: Track, video: VideoInfo) -> float:
     """Return the share of observed frames in which a limb joint lies at the picture's border or beyond."""
-    points, margin = track.keypoints[track.observed][:, LIMBS_COCO], BORDER * max(width, height)
-    last = np.array([width - 1, height - 1]) - margin
+    size = np.array(video.inner_size)
+    points, margin = track.keypoints[track.observed][:, LIMBS_COCO] - video.bars.origin, BORDER * size.max()
+    last = size - 1 - margin
     return float(((points < margin) | (points > last)).any(axis=(1, 2)).mean())
 
 
@@ -93,11 +122,11 @@ def reprojection_px(track: Track, pose: Pose3D, camera: Pinhole) -> float | None
 
 
 def foot_skating(video: VideoInfo, track: Track, pose: Pose3D, shot: Shot) -> float | None:
-    """Return how fast standing feet move over the floor [m/s]; None if the camera moves or without meters.
+    """Return how fast standing feet move over the floor [m/s]; None if the camera moves, without meters, or feet.
 
     A foot stands while it is the lower one and near the level at which it mostly is.
     """
-    if pose.root is None or shot.is_camera_moving:
+    if pose.root is None or shot.is_camera_moving or pose.unseen[:, ANKLES].all(axis=1).mean() > 0.5:
         return None
     feet = world_places(pose, to_world(shot.up))[:, ANKLES]  # (T, 2, 3)
     times = video.timestamps_s[track.frames]

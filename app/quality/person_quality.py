@@ -18,7 +18,7 @@ class PersonQuality:
         coverage: Share of the clip's frames in which the person was observed.
         interpolated: Share of the person's own frames that were filled in.
         sides_repaired: Share of observed frames in which left and right had been swapped and were put right.
-        mean_score: Of observed keypoints.
+        mean_score: Of observed keypoints, without those that are hardly seen at all.
         height_px: Median height in the picture.
         truncated: Share of observed frames in which a limb reaches the picture's border.
         reprojection_px: Median distance between keypoints and projected 3D over the 12 limb joints.

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from app.geometry.floor import Floor
 from app.motion import Shot
 from app.quality.person_quality import PersonQuality
 
 CAMERA_MOVING = "camera moves: positions are camera-relative"
 CAMERA_UNKNOWN = "too little background to tell whether the camera moves: positions hold if it does not"
 NO_UP = "nobody stands upright for long: the camera is taken to be level"
+MISSING = "not in the picture or hidden: {}; these joints are guesses and not valid{}"
+NO_FLOOR = ", and without feet neither the floor nor the tilt of the camera is known"
+ABOVE = "rests {:.1f} m above the floor of the others, and is shown there"
+BELOW = (
+    "feet seem to be {:.1f} m below the others': smaller than assumed (give --height) or on lower ground; shown on a "
+    "floor of its own"
+)
 NO_METERS = "these weights have no meters: no trajectory, and sizes mean nothing"
 
 
@@ -52,20 +61,31 @@ LIMITS = (
 )
 
 
-def warnings_of(quality: PersonQuality, shot: Shot) -> list[str]:
-    """Return what a user should know before trusting one person's numbers."""
+def warnings_of(quality: PersonQuality, shot: Shot, floor: Floor | None, missing: Sequence[str]) -> list[str]:
+    """Return what a user should know before trusting one person's numbers.
+
+    Args:
+        quality: The numbers; what they warn of are ``LIMITS``.
+        shot: Of the person.
+        floor: Below the person; None if it is not known.
+        missing: Parts of the body that are hardly seen.
+    """
     has_meters = quality.reprojection_px is not None
     texts = []
     for limit in LIMITS:
         number = getattr(quality, limit.name)
-        if number is None or (limit.needs_meters and not has_meters):
+        if number is None or (limit.needs_meters and not has_meters) or (missing and limit.name == "truncated"):
             continue
         if number < limit.value if limit.is_least else number > limit.value:
             texts.append(limit.text.format(number, limit.value))
     if has_meters and shot.is_camera_moving is not False:
         texts.append(CAMERA_MOVING if shot.is_camera_moving else CAMERA_UNKNOWN)
-    if shot.up is None:
+    if missing:
+        texts.insert(0, MISSING.format(", ".join(missing), NO_FLOOR if floor is None else ""))
+    elif shot.up is None:
         texts.append(NO_UP)
+    if floor is not None and floor.above:
+        texts.append((ABOVE if floor.above > 0 else BELOW).format(abs(floor.above)))
     if not has_meters:
         texts.append(NO_METERS)
     return texts

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from app.geometry.unseen_joints import unseen_keypoints
 from app.geometry.world import seen_level
 from app.render.drawing import OUTLINE, make_label, person_color, running_mean, stamp
 from app.render.scene3d import Scene3D
@@ -33,7 +34,7 @@ def render_frames(frames: Iterable[np.ndarray], result: PoseResult) -> Iterator[
     The panel is turned by the estimated tilt of the camera unless the result's options take the camera to be level.
 
     With nobody in the whole clip the frames pass unchanged. Otherwise all pictures have ``output_size``; an odd height
-    grows by repeating the last row.
+    grows by repeating the last row. Unseen joints are not drawn.
 
     Raises:
         ValueError: A frame has not the size of ``result.video``.
@@ -46,6 +47,7 @@ def render_frames(frames: Iterable[np.ndarray], result: PoseResult) -> Iterator[
     poses = [seen_level(pose, result.world_rotation(result.shot_of(track))) for track, pose in result.people]
     scene = Scene3D(result.tracks, poses, height, width - info.width)
     sizes = [_steady_size(track) for track in result.tracks]
+    shown = [np.where(unseen_keypoints(pose)[..., None], np.nan, track.keypoints) for track, pose in result.people]
     tag_px = max(9.0, 0.024 * min(info.height, 1.4 * info.width))
     for index, frame in enumerate(frames):
         if frame.shape != (info.height, info.width, 3):
@@ -53,11 +55,11 @@ def render_frames(frames: Iterable[np.ndarray], result: PoseResult) -> Iterator[
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[: info.height, : info.width] = frame
         picture = canvas[: info.height, : info.width]
-        for track, size in zip(result.tracks, sizes, strict=True):
+        for track, size, keypoints in zip(result.tracks, sizes, shown, strict=True):
             t = index - int(track.frames[0])
             if 0 <= t < len(track.frames) and track.valid[t]:
                 is_observed, size_px = bool(track.observed[t]), float(size[t])
-                draw_skeleton(picture, track.keypoints[t], track.scores[t], is_observed=is_observed, size_px=size_px)
+                draw_skeleton(picture, keypoints[t], track.scores[t], is_observed=is_observed, size_px=size_px)
                 if len(result.tracks) > 1:
                     _draw_tag(picture, track, t, tag_px)
         canvas[info.height :, : info.width] = picture[-1:]

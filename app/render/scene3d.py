@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from app.geometry.floor import ANKLE_HEIGHT
 from app.geometry.floor_places import floor_places
 from app.geometry.gravity import ANKLES
-from app.geometry.world import ANKLE_HEIGHT, body_height
+from app.geometry.world import body_height
 from app.motion import Pose3D
 from app.render.drawing import (
     FAR_PX,
@@ -44,7 +45,7 @@ class Scene3D:
     """The 3D panel of one clip: camera, scale and floor are fitted once to all poses and stay.
 
     It shows poses large, not where people walk: each person gets a fixed place on the floor (people who are never
-    there together may share one) and rests on the lowest joint.
+    there together may share one) and rests on the lowest joint. Unseen joints are not drawn.
 
     Args:
         tracks: Say which frames are valid; other frames are not drawn.
@@ -59,11 +60,14 @@ class Scene3D:
         self._body = max((body_height(pose.joints, track.valid) for track, pose in self._people), default=1)
         places = np.array(floor_places(tracks, self._body) or [np.zeros(3)])
         stage = [
-            _on_floor(pose, track.valid, self._body) + place
+            np.where(pose.unseen[..., None], np.nan, _on_floor(pose, track.valid, self._body) + place)
             for (track, pose), place in zip(self._people, places, strict=False)
         ]
+        self._has_floor = np.array([not pose.unseen[:, ANKLES].all() for pose in poses] or [True])
         seen = [points[track.valid].reshape(-1, 3) for points, track in zip(stage, tracks, strict=True)]
-        camera = SceneCamera.fit((height, width), self._body, places, np.concatenate([*seen, np.zeros((0, 3))]))
+        camera = SceneCamera.fit(
+            (height, width), self._body, places, self._has_floor, np.concatenate([*seen, np.zeros((0, 3))])
+        )
         self._joints = [camera.project(points) for points in stage]  # (T, 17, 3): pixel x, pixel y, pixels per meter
         self._shadows = [camera.project(_shadow(points)) for points in stage]
         self._rings = [camera.project(_ring(place, 0.24 * self._body)) for place in places]
@@ -83,6 +87,8 @@ class Scene3D:
             stamp(canvas, label, self._shape[1] / 2, self._shape[0] / 2)
             return canvas
         for person, _ in present:
+            if not self._has_floor[person]:
+                continue
             color = mix(GROUND, person_color(self._people[person][0].person_id), 0.55)
             ring = np.rint(self._rings[person][:, :2] * (1 << SUBPIXEL)).astype(np.int32)
             thickness = max(1, round(0.006 * self._body * self._rings[person][0, 2]))
@@ -93,13 +99,20 @@ class Scene3D:
             person_id = self._people[person][0].person_id
             front = self._rings[person][:, 1].max()
             label = make_label(f"person {person_id}", self._text_px, OUTLINE, person_color(person_id))
-            stamp(canvas, label, float(self._rings[person][:, 0].mean()), float(front + 1.1 * self._text_px))
+            stamp(
+                canvas,
+                label,
+                float(self._rings[person][:, 0].mean()),
+                min(float(front), self._shape[0] - 2.2 * self._text_px) + 1.1 * self._text_px,
+            )
         return canvas
 
     def _draw_shadows(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
         shrink = 4
         mask = np.zeros([side // shrink + 1 for side in self._shape], np.uint8)
         for person, t in present:
+            if not self._has_floor[person]:
+                continue
             points, shown = self._shadows[person][t], self._is_drawable(self._shadows[person][t])
             for a, b, _ in BONES_3D:
                 if shown[a] and shown[b]:

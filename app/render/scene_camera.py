@@ -32,25 +32,28 @@ class SceneCamera:
     principal: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
-    def fit(cls, size: tuple[int, int], body: float, places: np.ndarray, points: np.ndarray) -> SceneCamera:
-        """Return the camera that sees nearly all points, and room for somebody standing at every place.
+    def fit(
+        cls, size: tuple[int, int], body: float, places: np.ndarray, has_floor: np.ndarray, points: np.ndarray
+    ) -> SceneCamera:
+        """Return the camera that sees nearly all points, and room for whoever stands on a floor.
 
         Args:
             size: Height and width of the panel in pixels.
             body: Height of a body.
-            places: (P, 3) where people stand.
+            places: (P, 3) where people are.
+            has_floor: (P,) bool, whether each of them stands there.
             points: (N, 3) joints that should be seen.
         """
         height, width = size
         lowest, highest = places.min(axis=0), places.max(axis=0)
         far = cls(size, (lowest + highest) / 2 - (0, 0.5 * body, 0), 4.2 * body + float(highest[2] - lowest[2]))
         outline = body * np.array([[-0.28, 0, 0], [0.28, 0, 0], [0, -1, 0]])  # at least a standing person fits
-        standing = far.project((places[:, None] + outline).reshape(-1, 3))
-        seen = far.project(np.concatenate([points, np.zeros((1, 3))]))
+        standing = far.project((places[has_floor, None] + outline).reshape(-1, 3))
+        seen = far.project(points if np.isfinite(points).any() else np.zeros((1, 3)))
         # Percentiles: one wild frame must not make everybody small.
         low, high = np.nanpercentile(seen, (0.2, 99.8), axis=0, method="nearest")
-        u0, v0, _ = np.minimum(low, standing.min(axis=0))
-        u1, v1, _ = np.maximum(high, standing.max(axis=0))
+        u0, v0, _ = np.minimum(low, standing.min(axis=0, initial=np.inf))
+        u1, v1, _ = np.maximum(high, standing.max(axis=0, initial=-np.inf))
         focal = min(0.88 * width / max(u1 - u0, 1e-9), 0.76 * height / max(v1 - v0, 1e-9))
         principal = (width / 2 - focal * (u0 + u1) / 2, 0.48 * height - focal * (v0 + v1) / 2)
         return cls(size, far.center, far.distance, focal, principal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from app.video.file_signatures import ADVICE, container_of
 MAX_SIDE = 16384  # px; libx264 encodes nothing larger
 MAX_PIXELS = 40_000_000  # 8K; a header that claims more is damaged or hostile
 FALLBACK_FPS = 25.0  # only for a single picture or a stream without any timing
+SEARCH_MARGIN_S = 10.0  # how far before a moment decoding begins; key frames are rarely farther apart
+NO_VIDEO = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 
 # Containers that are one file. Playlists (HLS, DASH, concat) are left out: they make the reader open other files.
 CONTAINERS = (
@@ -48,22 +51,28 @@ def open_video(path: Path) -> av.container.InputContainer:
 
 
 def video_stream(path: Path, container: av.container.InputContainer) -> VideoStream:
-    """Return the first stream of moving pictures (cover art is none), ready for threaded decoding.
+    """Return the stream with the most pictures (cover art and thumbnails are none), ready for threaded decoding.
 
     Raises:
         ValueError: There is none, its codec is unknown, or its pictures are larger than ``MAX_SIDE``, ``MAX_PIXELS``.
     """
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [s for s in container.streams.video if not s.disposition & NO_VIDEO]
     if not streams:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise ValueError(f"{path} holds no video stream, only {kinds}; expected moving pictures: choose a video file")
     # FFmpeg knows a stream whose codec it cannot decode, PyAV then gives it no context.
-    stream = next((s for s in streams if s.codec_context is not None), None)
-    if stream is None:
+    streams = [s for s in streams if s.codec_context is not None]
+    if not streams:
         raise ValueError(
             f"cannot read {path}: its video codec is unknown, damaged or not supported; expected one such as H.264, "
             "HEVC, VP9 or AV1: convert it to H.264"
         )
+    stream = streams[0]
+    if len(streams) > 1:
+        counts = {s.index: s.frames for s in streams}
+        if not all(counts.values()):
+            counts = _count_packets(path)
+        stream = max(streams, key=lambda s: (counts[s.index], s.width * s.height))
     _check_size(path, stream.width, stream.height)
     # Not by frame: then how much of a damaged file decodes depends on timing, and two passes may differ.
     stream.thread_type = "SLICE"
@@ -71,39 +80,77 @@ def video_stream(path: Path, container: av.container.InputContainer) -> VideoStr
     return stream
 
 
-def decode(path: Path, warnings: list[str]) -> Generator[VideoFrame, None, None]:
-    """Yield all frames that decode, in order of display; add a sentence to ``warnings`` if some did not.
+def _count_packets(path: Path) -> Counter[int]:
+    """Return how many packets every stream of a file holds, by its index, as far as the file can be read."""
+    counts: Counter[int] = Counter()
+    with open_video(path) as container, contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(*container.streams.video):
+            counts[packet.stream_index] += packet.size > 0
+    return counts
+
+
+def decode(path: Path, warnings: list[str], start_s: float = 0.0) -> Generator[VideoFrame, None, None]:
+    """Yield frames that decode, in order of display; add a sentence to ``warnings`` if some did not.
+
+    Args:
+        path: The file.
+        warnings: Gets its sentence when the frames end or the generator is closed.
+        start_s: On the stream's clock. If the file can be searched, frames long before this are left out.
 
     Raises:
         FileNotFoundError, ValueError: As ``open_video`` and ``video_stream``.
     """
+    if start_s > SEARCH_MARGIN_S:
+        met: list[str] = []
+        with contextlib.closing(_decode(path, met, start_s - SEARCH_MARGIN_S)) as frames:
+            first = next(frames, None)
+            if first is not None and first.pts is not None and first.time <= start_s:
+                yield first
+                yield from frames
+                warnings += met
+                return
+    yield from _decode(path, warnings, None)
+
+
+def seek(container: av.container.InputContainer, stream: VideoStream, start_s: float) -> None:
+    """Go to the key frame before a time on the stream's clock; stay where the file cannot be searched."""
+    if stream.time_base:
+        with contextlib.suppress(av.FFmpegError):
+            container.seek(int(start_s / stream.time_base), stream=stream)
+
+
+def _decode(path: Path, warnings: list[str], start_s: float | None) -> Generator[VideoFrame, None, None]:
     num_damaged = 0
     problem = ""
     with open_video(path) as container:
         stream = video_stream(path, container)
+        if start_s is not None:
+            seek(container, stream, start_s)
         packets = container.demux(stream)
         is_open = True
-        while is_open:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:  # nothing can be read beyond this point
-                packet, problem = None, f"reading stopped early ({error.strerror})"
-            is_open = packet is not None
-            num_damaged += packet is not None and packet.is_corrupt
-            try:
-                frames = stream.decode(packet)
-            except av.error.EOFError:  # the demuxer's own last, empty packet has already drained the decoder
-                continue
-            except av.FFmpegError:  # one damaged packet; the next key frame makes the picture whole again
-                num_damaged += not (packet is not None and packet.is_corrupt)
-                continue
-            for frame in frames:
-                _check_size(path, frame.width, frame.height)
-                yield frame
-    if num_damaged:
-        problem = problem or f"{num_damaged} piece(s) of its video could not be decoded"
-    if problem:
-        warnings.append(f"{path.name} is damaged or cut off: {problem}; the frames that decode were used.")
+        try:
+            while is_open:
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError as error:  # nothing can be read beyond this point
+                    packet, problem = None, f"reading stopped early ({error.strerror})"
+                is_open = packet is not None
+                num_damaged += packet is not None and packet.is_corrupt
+                try:
+                    frames = stream.decode(packet)
+                except av.error.EOFError:  # the demuxer's own last, empty packet has already drained the decoder
+                    continue
+                except av.FFmpegError:  # one damaged packet; the next key frame makes the picture whole again
+                    num_damaged += not (packet is not None and packet.is_corrupt)
+                    continue
+                for frame in frames:
+                    _check_size(path, frame.width, frame.height)
+                    yield frame
+        finally:
+            if num_damaged:
+                problem = problem or f"{num_damaged} piece(s) of its video could not be decoded"
+            if problem:
+                warnings.append(f"{path.name} is damaged or cut off: {problem}; the frames that decode were used.")
 
 
 def first_frame(path: Path) -> VideoFrame:

@@ -1,8 +1,9 @@
-"""``write_video`` encodes RGB frames as H.264 in MP4 that browsers play."""
+"""``write_video`` encodes RGB frames as H.264 in MP4 that browsers play, with the sound of the clip they are from."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
+from app.video.sound import Sound
 from app.video.video_info import VideoInfo
 
 VFR_TIME_BASE = Fraction(1, 90_000)
@@ -21,7 +23,9 @@ BT709 = 1
 LIMITED_RANGE = 1
 
 
-def write_video(path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo, *, threads: int = 0) -> int:
+def write_video(
+    path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo, *, has_sound: bool = False, threads: int = 0
+) -> int:
     """Write RGB uint8 (H, W, 3) frames as H.264 in MP4 that browsers play; return the number of frames.
 
     Frame k is shown at ``info.timestamps_s[k]``: an exact rational rate when it is constant, else per-frame times on a
@@ -32,6 +36,7 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo,
         path: File to write, replaced if it exists.
         frames: ``info.num_frames`` pictures of one size, which need not be that of ``info``.
         info: Gives count, rate and times.
+        has_sound: Whether to take the sound that belongs to these frames from ``info.path``, if it has any.
         threads: Encoder threads, 0 for as many as there are cores.
 
     Raises:
@@ -44,7 +49,7 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo,
     first = next(iterator, None)
     if first is None:
         raise ValueError(f"cannot write {path}: got 0 frames, expected {info.num_frames}")
-    encoder = _Encoder(path, first, info, threads)
+    encoder = _Encoder(path, first, info, has_sound=has_sound, threads=threads)
     try:
         encoder.add(first)
         for frame in iterator:
@@ -64,7 +69,7 @@ def write_video(path: Path | str, frames: Iterable[np.ndarray], info: VideoInfo,
 class _Encoder:
     """One H.264 MP4 being written."""
 
-    def __init__(self, path: Path, first: np.ndarray, info: VideoInfo, threads: int) -> None:
+    def __init__(self, path: Path, first: np.ndarray, info: VideoInfo, *, has_sound: bool, threads: int) -> None:
         self.num_frames = 0
         self._path = path
         self._shape = _checked_shape(first)
@@ -89,6 +94,7 @@ class _Encoder:
         context.thread_count = threads
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED_RANGE
+        self._sound = Sound(info, self._container) if has_sound else None
 
     def add(self, rgb: np.ndarray) -> None:
         if _checked_shape(rgb) != self._shape:
@@ -104,6 +110,7 @@ class _Encoder:
         frame.duration = int(self._durations[self.num_frames])
         frame.time_base = self._time_base
         self._container.mux(self._stream.encode(frame))
+        self._add_sound(float(self._info.timestamps_s[self.num_frames]))
         self.num_frames += 1
 
     def finish(self) -> None:
@@ -112,9 +119,19 @@ class _Encoder:
                 f"cannot write {self._path}: got {self.num_frames} frames, expected {self._info.num_frames}"
             )
         self._container.mux(self._stream.encode(None))
+        self._add_sound(math.inf)
         self._container.close()
+        if self._sound is not None:
+            self._sound.close()
+
+    def _add_sound(self, until_s: float) -> None:
+        if self._sound is not None:
+            for packet in self._sound.until(until_s):
+                self._container.mux(packet)
 
     def discard(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
         with contextlib.suppress(av.FFmpegError):  # the file goes anyway
             self._container.close()
         self._path.unlink(missing_ok=True)

@@ -9,7 +9,8 @@ function bytesOf(base64) {
   return bytes.buffer;
 }
 
-// Returns contents with typed arrays in place of base64, and for every person `world`, Float32Array (count * 17 * 3).
+// Returns contents with typed arrays in place of base64, and for every person `world`, Float32Array (count * 17 * 3),
+// NaN for unseen joints.
 function decode(contents) {
   const data = { ...contents, times: new Float64Array(bytesOf(contents.times)) };
   data.numJoints = data.joint_names.length;
@@ -23,7 +24,9 @@ function decode(contents) {
       scores: new Uint16Array(bytesOf(person.scores)),
       flags: new Uint8Array(bytesOf(person.flags)),
     };
+    const unseen = new Uint8Array(bytesOf(person.unseen));
     decoded.world = worldOf(decoded, data.shots[person.shot].to_world, data.numJoints);
+    unseen.forEach((flag, joint) => flag && decoded.world.fill(NaN, 3 * joint, 3 * joint + 3));
     return decoded;
   });
   return data;

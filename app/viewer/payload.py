@@ -23,8 +23,9 @@ def contents(result: PoseResult) -> dict[str, Any]:
 
     Arrays are little-endian and in base64: ``times`` float64 [s] of all frames; per person over its T frames ``joints``
     (T, 17, 3) int16, camera axes, from the pelvis, ``joint_steps`` of them to the unit; ``root`` (T, 3) int32 in
-    1/10000 m; ``scores`` (T, 17) uint16 in 1/1000; ``flags`` (T,) uint8 (1 observed, 2 valid). They equal pose.json's
-    numbers. World places, y up, are ``to_world @ (root + joint) + offset``, with ``to_world`` of the person's shot.
+    1/10000 m; ``scores`` (T, 17) uint16 in 1/1000; ``unseen`` (T, 17) uint8, 1 for guesses; ``flags`` (T,) uint8 (1
+    observed, 2 valid). They equal pose.json's numbers. World places, y up, are ``to_world @ (root + joint) + offset``,
+    with ``to_world`` of the person's shot.
     """
     bodies = [body_height(pose.joints, track.valid) for track, pose in result.people]
     places = floor_places(result.tracks, max(bodies, default=1.0))
@@ -46,6 +47,8 @@ def contents(result: PoseResult) -> dict[str, Any]:
                 "joints": _integers(pose.joints, steps, "<i2"),
                 "root": None if pose.root is None else _integers(pose.root, 10 ** DECIMALS["m"], "<i4"),
                 "scores": _integers(pose.scores, 10 ** DECIMALS["score"], "<u2"),
+                "unseen": _base64(pose.unseen.astype(np.uint8)),
+                "has_floor": result.floors[index] is not None,
                 "flags": _base64((OBSERVED * track.observed + VALID * track.valid).astype(np.uint8)),
             }
         )

@@ -89,6 +89,7 @@ class Scene {
   aim(frame) {
     const shot = Math.max(0, this.data.shots.findLastIndex((each) => each.start <= frame));
     const fit = this.fit(shot);
+    this.shot = shot;
     const center = this.follows ? this.centroid(frame) : null;
     this.target = center ? [center[0], fit.target[1], center[1]] : fit.target;
     this.distance = fit.distance / this.zoom;
@@ -128,9 +129,11 @@ class Scene {
         const [x, z] = (this.follows && this.centroid(person.start + row)) || [0, 0];
         for (let j = 0; j < numJoints; j++) {
           const i = 3 * (row * numJoints + j);
+          if (isNaN(person.world[i])) continue; // unseen
           points.push([person.world[i] - x, person.world[i + 1], person.world[i + 2] - z]);
         }
-        points.push([person.world[3 * row * numJoints] - x, 0, person.world[3 * row * numJoints + 2] - z]);
+        const [middle, , depth] = this.middle(person, row);
+        if (person.has_floor && !isNaN(middle)) points.push([middle - x, 0, depth - z]);
       }
     }
     return points;
@@ -142,22 +145,31 @@ class Scene {
     let x = 0, z = 0, count = 0;
     for (const person of this.shown) {
       for (let near = frame - reach; near <= frame + reach; near += stride) {
-        const row = rowOf(person, near);
-        if (row < 0) continue;
-        x += person.world[3 * row * this.data.numJoints];
-        z += person.world[3 * row * this.data.numJoints + 2];
+        const row = rowOf(person, near), [middle, , depth] = row < 0 ? [NaN] : this.middle(person, row);
+        if (isNaN(middle)) continue;
+        x += middle;
+        z += depth;
         count++;
       }
     }
     return count ? [x / count, z / count] : null;
   }
 
-  // Returns [pixel x, pixel y, pixels per unit of length], null behind the camera.
+  // Returns the place of the pelvis, or where that is unseen, of the thorax; NaN where both are.
+  middle(person, row) {
+    const places = ["pelvis", "thorax"].map((name) => {
+      const i = 3 * (row * this.data.numJoints + this.data.joint_names.indexOf(name));
+      return person.world.subarray(i, i + 3);
+    });
+    return isNaN(places[0][0]) ? places[1] : places[0];
+  }
+
+  // Returns [pixel x, pixel y, pixels per unit of length], null behind the camera and for NaN.
   project(x, y, z) {
     const { right, up, back } = this.axes, [tx, ty, tz] = this.target;
     const dx = x - tx, dy = y - ty, dz = z - tz;
     const depth = this.distance - (back[0] * dx + back[1] * dy + back[2] * dz);
-    if (depth < 0.05 * this.body) return null;
+    if (!(depth >= 0.05 * this.body)) return null;
     const scale = this.focal / depth;
     return [
       this.width / 2 + scale * (right[0] * dx + right[1] * dy + right[2] * dz),
@@ -195,6 +207,8 @@ class Scene {
   }
 
   drawGrid(context) {
+    const people = this.data.people.filter((person) => person.shot === this.shot);
+    if (people.length && !people.some((person) => person.has_floor)) return; // nobody knows where it is
     const { cell } = this, reach = Math.ceil(Math.min(24, Math.max(5, (1.1 * this.distance) / cell)));
     const [cx, cz] = [this.target[0], this.target[2]].map((c) => Math.round(c / cell));
     const levels = new Map();
@@ -225,7 +239,7 @@ class Scene {
   }
 
   drawShadow(context, person, row) {
-    const pelvis = this.projectJoint(person, row, 0, 0);
+    const pelvis = person.has_floor && this.projectJoint(person, row, 0, 0);
     if (!pelvis) return;
     context.save();
     context.lineCap = context.lineJoin = "round";

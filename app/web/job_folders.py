@@ -38,7 +38,7 @@ class JobFolders:
         _delete_abandoned(root)
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))  # mode 0700
         self._stack = ExitStack()
-        self._stack.enter_context(file_lock.locked(self.path / LOCK))
+        self._stack.enter_context(file_lock.locked(self.path / LOCK, is_optional=True))
 
     def new_folder(self) -> Path:
         """Return a new folder with a name that is hard to guess, for the server's user alone."""

@@ -114,6 +114,8 @@ def _value(field: SettingField, value: Any) -> Any:
         return (*field.about.always, *(item for item in items if item and item not in field.about.always))
     if field.default is None and value in (None, "", 0, "0"):
         return None
+    if value in (None, "") and field.type is not str:  # an emptied field
+        return field.default
     if not isinstance(value, str):
         return int(value) if field.type is int else value
     if field.type is bool:

@@ -301,7 +301,10 @@ $("#file").onchange = (event) => choose(event.target.files[0] || null);
 $("#preview").onerror = () => { if (file) { $("#unplayable").hidden = false; $("#preview").hidden = true; } };
 $("#preview").onloadedmetadata = ({ target }) => {
   const most = Number(document.body.dataset.maxS);
-  if (Number.isFinite(target.duration) && target.duration > most + 1 && !$("[name=from_s], [name=start_s]")) notice(`${file.name} lasts ${Math.round(target.duration)} s, expected at most ${most} s; cut it into shorter clips.`);
+  if (Number.isFinite(target.duration) && target.duration > most + 1) {
+    notice(`${file.name} lasts ${duration(target.duration)}, at most ${duration(most)} are taken: choose a part under Options, From and To.`);
+    $("#options").open = true;
+  }
 };
 for (const type of ["dragover", "drop"]) {
   document.addEventListener(type, (event) => {

@@ -175,7 +175,7 @@ class Service:
             with open_upload(upload) if isinstance(upload, Path) else nullcontext(upload) as source:
                 clip = store_upload(source, name, folder, self.settings.limits.max_bytes)
             with self._probes:  # no more at once than cores: each has its time limit
-                num_frames = probe_upload(clip, self.settings.limits).num_frames
+                num_frames = probe_upload(clip, self.settings.limits, (options.start_s, options.stop_s)).num_frames
         except BaseException as error:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)

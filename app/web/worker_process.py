@@ -219,9 +219,11 @@ def _rewrite(task: ClipTask, source: Path, report: _Reporter) -> Outcome:
     """Write the results in ``source`` again for those whom ``task.options`` choose; no network runs."""
     from app.export import export
     from app.stored_result import keep_people, read_result
+    from app.video.reader import probe
 
     began = time.perf_counter()
-    result = keep_people(read_result(source / "pose.json", task.clip), task.options.people)
+    result = read_result(source / "pose.json", probe(task.clip, task.options))
+    result = keep_people(result, task.options.people)
     with temporary_folder(task.out, task.name) as part:
         export(result, part, formats=task.options.formats, has_overlay=task.options.has_overlay, progress=report)
         record = {"status": "done", **summarize(result), "seconds": round(time.perf_counter() - began, 3)}

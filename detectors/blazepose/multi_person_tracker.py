@@ -17,10 +17,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from detectors.blazepose.headless_search import HeadlessSearch
 from detectors.blazepose.one_euro_filter import OneEuroFilter
 from detectors.blazepose.poses_in_boxes import BOX_MARGIN
 from detectors.blazepose.search_plan import Part, SearchPlan
-from detectors.blazepose.types import PADDING, PoseDetection, RotatedRoi
+from detectors.blazepose.types import PADDING, VISIBLE_SCORE, PoseDetection, RotatedRoi
 from detectors.people import People
 from detectors.pose_geometry import (
     BODY,
@@ -35,15 +36,15 @@ from detectors.pose_geometry import (
 from detectors.shot_boundaries import ShotBoundaryDetector
 
 SEARCH_FRAMES = 3  # one part of the picture is searched every so many frames; every frame while nobody is followed
-HELD_FRAMES = 32  # of the past, to follow newcomers backwards: about as long as a round of coarse searches takes
-HELD_BYTES = 256 << 20
+HELD_FRAMES = 48  # of the past, to follow newcomers backwards: a round of coarse searches and a confirmation take less
+HELD_BYTES = 512 << 20  # 20 frames of 4K, as a confirmation takes
 PATIENCE_FRAMES = 12  # a person is looked for this long where they were lost
 # Views of a body, as factors of the region's side, turns [radians] and whether mirrored. People look alike in all of
 # them (median joint distances of 0.01 to 0.05 body sizes on real clips); furniture becomes another body, or none.
 VIEWS = ((1.25, 0.0, True), (1.0, 0.3, False), (0.85, 0.0, False), (1.0, 0.0, True))
-# A newcomer who looks alike in all views but one, such as somebody half hidden, is on trial: shown, from the first held
-# frame on, once so many further views agreed (one every TRIAL_FRAMES) and fewer than TRIAL_STRIKES did not.
-TRIAL_VIEWS, TRIAL_STRIKES, TRIAL_FRAMES = 6, 2, 3
+# A newcomer is tentative: confirmed, from the first held frame on, once so many further views agreed (one every
+# TRIAL_FRAMES) and fewer than TRIAL_STRIKES did not, while never out of sight for more than TRIAL_PATIENCE frames.
+TRIAL_VIEWS, TRIAL_STRIKES, TRIAL_FRAMES, TRIAL_PATIENCE = 6, 2, 3, 2
 MAX_DIFFERENCE = 0.12  # of two views of one body [body sizes]
 AUDIT_FRAMES = 12  # one of these views of everybody this often: drift onto furniture is smooth
 MAX_STRIKES = 3  # of these in a row that may fail
@@ -66,12 +67,14 @@ class Person:
 
     Attributes:
         body: Landmarks when last seen.
-        region: Where to look in the next frame.
+        region: Fits the body when last seen, smoothed.
         drift: (2,) motion of the middle of the body [px per frame].
         missing: Frames since last seen.
         unaudited: Frames since a look from another view found the same pose.
         strikes: Looks since then that did not.
-        trial: Looks that must still agree before the person is shown.
+        trial: Looks that must still agree before the person is confirmed and shown.
+        is_doubtful: Whether one of the first views disagreed, as of somebody half hidden: without a confirmation not
+            shown even if the shot ends.
         steady: Filter of the keypoints, in the order of frames.
     """
 
@@ -81,8 +84,15 @@ class Person:
     missing: int = 0
     unaudited: int = 0
     strikes: int = 0
-    trial: int = 0
+    trial: int = TRIAL_VIEWS
+    is_doubtful: bool = False
     steady: OneEuroFilter = field(default_factory=OneEuroFilter)
+
+    @property
+    def expected_region(self) -> RotatedRoi:
+        """Where to look: in the last region, moved on for as long as the person was out of sight."""
+        x, y = self.missing * self.drift
+        return replace(self.region, x=self.region.x + float(x), y=self.region.y + float(y))
 
     def moved_to(self, body: PoseDetection, region: RotatedRoi) -> None:
         """Note where the person is seen now."""
@@ -137,6 +147,7 @@ class MultiPersonTracker:
         self._people: list[Person] = []
         self._held: deque[HeldFrame] = deque()
         self._plan: SearchPlan | None = None
+        self._headless: HeadlessSearch | None = None
         self._since_search = 0
 
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[People]:
@@ -154,19 +165,39 @@ class MultiPersonTracker:
         yield from self._answers(0)
 
     def _answers(self, keep: int) -> Iterator[People]:
+        if not keep:  # the shot ends, which is nobody's fault
+            for person in self._people:
+                person.trial *= person.is_doubtful
         while len(self._held) > keep:
             yield _to_people(self._held.popleft())
 
     def _follow(self, held: HeldFrame) -> None:
         """Look for everybody who is followed."""
-        answers = self._look(held.frame, [person.region for person in self._people], False)
-        for person, answer in zip(self._people, answers, strict=True):
-            if answer is not None and person.strain_of(answer[0]) <= 1:
+        answers = self._look(held.frame, [person.expected_region for person in self._people], False)
+        near = [
+            (person.trial > 0, person.missing, person.strain_of(answer[0]), number)
+            for number, (person, answer) in enumerate(zip(self._people, answers, strict=True))
+            if answer is not None and person.strain_of(answer[0]) <= 1
+        ]
+        seen: list[PoseDetection] = []
+        for *_, number in sorted(near):  # of two led to one body: who was seen last, or moved more evenly
+            answer = answers[number]
+            assert answer is not None
+            if _is_any_of(answer[0], seen):
+                self.events["duplicate"] += 1
+                answers[number] = None
+            else:
+                seen.append(answer[0])
+        is_near = {number for *_, number in near}
+        for number, (person, answer) in enumerate(zip(self._people, answers, strict=True)):
+            if answer is not None and number in is_near:
+                was_missing = person.missing > 1
                 person.moved_to(*answer)
+                if was_missing:
+                    self._follow_back(person)
             else:
                 self.events["loss"] += person.missing == 0
                 person.missing += 1
-        self._drop_duplicates()
         self._audit(held.frame)
         self._people = [person for person in self._people if not self._is_given_up(person)]
         for person in self._people:
@@ -175,21 +206,14 @@ class MultiPersonTracker:
 
     def _is_given_up(self, person: Person) -> bool:
         if person.strikes < (TRIAL_STRIKES if person.trial else MAX_STRIKES):
-            return person.missing > (0 if person.trial else PATIENCE_FRAMES)
+            if not person.trial:
+                return person.missing > PATIENCE_FRAMES
+            if person.missing <= TRIAL_PATIENCE:
+                return False
         self.events["ghost"] += 1
         for held in self._held:  # nobody was there
             held.sightings.pop(id(person), None)
         return True
-
-    def _drop_duplicates(self) -> None:
-        """Let go of whoever slid onto somebody else: of two who are one body, the one followed for less time."""
-        kept: list[Person] = []
-        for person in sorted(self._people, key=lambda each: each.trial > 0):  # else in the order in which they came
-            if person.missing == 0 and _is_any_of(person.body, [p.body for p in kept if p.missing == 0]):
-                self.events["duplicate"] += 1
-            else:
-                kept.append(person)
-        self._people = kept
 
     def _audit(self, frame: np.ndarray) -> None:
         """Look at those whose turn it is from another view: people look alike in it, hallucinations do not."""
@@ -210,8 +234,8 @@ class MultiPersonTracker:
         """Search a part of the picture; where a shot begins all of it, at smaller scales only if nobody is found."""
         height, width = held.frame.shape[:2]
         self._since_search += 1
-        if self._plan is None:
-            self._plan = SearchPlan(height, width)
+        if self._plan is None or self._headless is None:
+            self._plan, self._headless = SearchPlan(height, width), HeadlessSearch(height, width)
             for part in self._plan.coarse:
                 self._search_part(held, part)
             if not self._people:
@@ -220,13 +244,20 @@ class MultiPersonTracker:
         elif self._since_search >= SEARCH_FRAMES or not self._people:
             self._since_search = 0
             self._search_part(held, self._plan.next())
+            region = self._headless.next(held.frame, [p.body.box for p in self._people if p.missing == 0])
+            if region is not None:
+                self._follow_new(held, [region], is_doubtful=True)
 
     def _search_part(self, held: HeldFrame, part: Part) -> None:
         """Follow from now on who is new in a part of the frame."""
-        regions = [region for region in self._find(held.frame, part) if not self._is_known(region)]
+        self._follow_new(held, [region for region in self._find(held.frame, part) if not self._is_known(region)])
+
+    def _follow_new(self, held: HeldFrame, regions: list[RotatedRoi], is_doubtful: bool = False) -> None:
+        """Follow from now on who is in these regions of the frame and not followed yet."""
         for region in regions:
             person = self._confirmed(held, region)
             if person is not None:
+                person.is_doubtful |= is_doubtful
                 self.events["newcomer"] += 1
                 self._people.append(person)
                 held.add(person, person.body, person.region)
@@ -256,7 +287,7 @@ class MultiPersonTracker:
             if odd > 1:
                 self.events["stranger"] += 1
                 return None
-        return Person(*answer, trial=TRIAL_VIEWS * odd)
+        return Person(*answer, is_doubtful=odd > 0)
 
     def _is_alike(
         self, frame: np.ndarray, body: PoseDetection, region: RotatedRoi, view: tuple[float, float, bool]
@@ -265,12 +296,17 @@ class MultiPersonTracker:
         factor, turn, is_mirrored = view
         region = replace(region, side=factor * region.side, angle=region.angle + turn)
         (answer,) = self._look(frame, [region], is_mirrored)
-        return answer is not None and pose_difference(body.keypoints, answer[0].keypoints) <= MAX_DIFFERENCE
+        if answer is None:
+            return False
+        is_seen = body.scores >= VISIBLE_SCORE  # of the others, such as those outside the picture, nothing is known
+        return pose_difference(body.keypoints, answer[0].keypoints, is_seen) <= MAX_DIFFERENCE
 
     def _follow_back(self, found: Person) -> None:
-        """Follow a newcomer backwards through the frames that are held."""
+        """Follow somebody who was just found backwards through the held frames in which they were not seen."""
         person = Person(found.body, found.region)
         for held in reversed(self._held):
+            if id(found) in held.sightings:
+                return
             (answer,) = self._look(held.frame, [person.region], False)
             if answer is None or person.strain_of(answer[0]) > 1 or held.has(answer[0]):
                 return

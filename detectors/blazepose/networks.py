@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from detectors.blazepose.types import PoseDetection, RotatedRoi
+from detectors.blazepose.types import VISIBLE_SCORE, PoseDetection, RotatedRoi
 from detectors.pose_geometry import BODY
 
 # COCO-17 out of MediaPipe's 33 landmarks, by name; both have the left joint of a pair first.
@@ -39,8 +39,8 @@ MIN_PERSON_SCORE = 0.3
 PRESENCE = "poselandmarkbyroicpu__tensorstoposelandmarksandsegmentation__ThresholdingCalculator.threshold"
 MODEL_COMPLEXITY = 1  # "full"; 0 and 2 are files that the wheel lacks
 MIN_PRESENCE = 0.5  # MediaPipe's default
-MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a person one can lift
-VISIBLE_SCORE = 0.3
+MIN_VISIBLE_JOINTS = 5  # of nose and limbs, inside the picture; fewer is not a person one can lift ...
+BUST, HIPS = np.array([0, 5, 6]), np.array([11, 12])  # ... but a head and shoulders that the border cuts off the hips
 OFF_SCREEN_SCORE = 0.2  # joints outside the picture are guesses, but MediaPipe reports visibility up to 0.9 there
 MIN_CROP_PX = 16
 TRIALS = 8  # looks to find the better number of threads
@@ -117,7 +117,9 @@ def to_body(landmarks: np.ndarray, height: int, width: int) -> PoseDetection | N
     keypoints = landmarks[:, :2] * (width, height) - 0.5  # the first pixel's center is (0, 0)
     inside = ((keypoints >= -0.5) & (keypoints <= (width - 0.5, height - 0.5))).all(axis=1)
     scores = np.where(inside, landmarks[:, 2], np.minimum(landmarks[:, 2], OFF_SCREEN_SCORE)).clip(0, 1)
-    if (scores[BODY] >= VISIBLE_SCORE).sum() < MIN_VISIBLE_JOINTS:
+    visible = scores >= VISIBLE_SCORE
+    is_bust = visible[BUST].all() and not inside[HIPS].any()
+    if visible[BODY].sum() < MIN_VISIBLE_JOINTS and not is_bust:
         return None
     return PoseDetection(keypoints.astype(np.float32), scores.astype(np.float32))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+VISIBLE_SCORE = 0.3  # of a keypoint that is seen; hidden ones and those outside the picture are guesses
 PADDING = 1.25  # of a region around a body; what BlazePose was trained with
 
 

@@ -88,8 +88,8 @@ def test_the_page_offers_what_it_should_and_an_untouched_form_is_the_defaults():
     basic, advanced = Fields(), Fields()
     basic.feed(form(PAGE))
     advanced.feed(form(PAGE_ADVANCED))
-    assert list(basic.values) == ["quality", "height_m", "smooth_hz", "people"]
-    assert list(advanced.values) == ["detector", "lifter", "fov_degrees", "has_rigid_bones"]
+    assert list(basic.values) == ["quality", "height", "smooth_hz", "start", "stop", "people"]
+    assert list(advanced.values) == ["detector", "lifter", "fov_degrees", "has_rigid_bones", "rotate", "slow_motion"]
     chosen = options_of({**everything(), **basic.values, **advanced.values})
     assert set(chosen.formats) == set(FORMATS)
     assert all(getattr(chosen, f.name) == f.default for f in fields(Options) if f.name != "formats")
@@ -110,8 +110,8 @@ def test_help_shows_a_dozen_flags_and_the_others_apart():
         parameter.annotation.__metadata__[0].rich_help_panel
         for parameter in inspect.signature(command.callback).parameters.values()
     ]
-    assert panels.count(ADVANCED) == 10
-    assert 12 <= panels.count(None) - 1 <= 13  # without INPUT
+    assert panels.count(ADVANCED) == 12
+    assert 12 <= panels.count(None) - 1 <= 15  # without INPUT
 
 
 @pytest.mark.parametrize(

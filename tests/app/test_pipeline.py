@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from detectors import DETECTORS, DetectorSpec
 from detectors.people import People, Track
 from lifter.load import Lifter
 from lifter.skeletons import coco17_to_h36m17
+from tests.video_files import with_bars
 
 SIZE = (320, 240)  # width, height
 FOCAL = 300.0
@@ -54,15 +55,16 @@ def person(keypoints, score=0.9):
 def project_to_camera(tmp_path, monkeypatch):
     """A function that writes a gray video and registers a detector answering with the given list of People.
 
-    The picture turns bright at the frame ``cut``.
+    The picture turns bright at the frame ``cut``; ``picture`` is shown instead of gray.
     """
 
-    def make(people, fps=25.0, name="clip.mp4", cut=None):
+    def make(people, fps=25.0, name="clip.mp4", cut=None, picture=None):
         path = tmp_path / name
         count = len(people)
         info = VideoInfo(path, *SIZE, fps, count, 0, np.arange(count) / fps)
         grays = [220 if cut is not None and i >= cut else 90 for i in range(count)]
-        write_video(path, (np.full((SIZE[1], SIZE[0], 3), gray, np.uint8) for gray in grays), info)
+        plain = (np.full((SIZE[1], SIZE[0], 3), gray, np.uint8) for gray in grays)
+        write_video(path, plain if picture is None else itertools.repeat(picture, count), info)
 
         class Detector:
             @property
@@ -100,6 +102,41 @@ def test_every_frame_of_the_video_has_a_pose(project_to_camera, options, count):
     assert track.observed.all()
     np.testing.assert_allclose(track.keypoints, keypoints)  # a clean detection passes through unchanged
     assert np.abs(pose.joints[:, 0]).max() == 0  # the pelvis is the origin
+
+
+def test_bars_around_the_picture_change_neither_motion_nor_distance(project_to_camera, options):
+    people = [person(k) for k in walk(np.arange(30) / 25)]
+    texture = (
+        np.random.default_rng(0).integers(60, 250, (SIZE[1] // 8, SIZE[0] // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    )
+    bare = estimate(project_to_camera(people, picture=texture), options())
+    boxed = estimate(project_to_camera(people, name="boxed.mp4", picture=with_bars(texture, 80, 40, 0)), options())
+    assert (boxed.video.width, boxed.video.height) == (SIZE[0] + 160, SIZE[1] + 80)
+    assert tuple(boxed.video.bars) == (80, 40, 80, 40)
+    np.testing.assert_allclose(boxed.tracks[0].keypoints, bare.tracks[0].keypoints + np.array([80, 40]), atol=1e-3)
+    np.testing.assert_allclose(boxed.poses[0].joints, bare.poses[0].joints, atol=1e-4)
+    np.testing.assert_allclose(boxed.poses[0].root, bare.poses[0].root, atol=1e-3)
+    assert boxed.quality[0].reprojection_px == pytest.approx(bare.quality[0].reprojection_px, abs=0.02)
+
+
+def test_a_part_of_the_clip_has_every_frame_and_times_from_zero_on(project_to_camera, options):
+    keypoints = walk(np.arange(20) / 25)
+    path = project_to_camera([person(k) for k in keypoints])  # answers for the part, which has 20 frames
+    longer = path.with_name("longer.mp4")
+    info = VideoInfo(longer, *SIZE, 25.0, 60, 0, np.arange(60) / 25)
+    write_video(longer, itertools.repeat(np.full((SIZE[1], SIZE[0], 3), 90, np.uint8), 60), info)
+    result = estimate(longer, options(start="0.4", stop="0:01.2", slow_motion=2.0))
+    assert (result.video.num_frames, result.video.start_s, result.video.fps) == (20, pytest.approx(0.4), 50.0)
+    np.testing.assert_allclose(result.video.timestamps_s, np.arange(20) / 50)
+    assert np.array_equal(result.tracks[0].frames, np.arange(20))
+
+
+def test_everybody_lying_on_the_side_calls_for_a_turned_picture(project_to_camera, options):
+    upright = walk(np.arange(30) / 25)
+    head_right = np.stack([SIZE[1] - upright[..., 1], upright[..., 0]], -1)  # turned clockwise
+    for points, hint in ((upright, None), (head_right, "--rotate 270"), (SIZE[0] - head_right, "--rotate 90")):
+        warnings = estimate(project_to_camera([person(k) for k in points]), options()).video.warnings
+        assert (hint is None and not warnings) or (len(warnings) == 1 and hint in warnings[0])
 
 
 def test_nobody_is_an_empty_result(project_to_camera, options):
@@ -214,7 +251,7 @@ def test_joints_of_a_known_lifter_come_back_in_place():
     every = np.ones(61, bool)
     track = Track(7, np.arange(61), walk(times), np.ones((61, 17), np.float32), every, every)
     lifter = Lifter(Flat(), "flat", 243, "picture", "m", torch.device("cpu"), {})
-    (pose,) = lift_tracks(lifter, [track], info, Options(height_m=3.4 / 2, has_rigid_bones=False))
+    (pose,) = lift_tracks(lifter, [track], info, Options(height="1.7", has_rigid_bones=False))
     points = coco17_to_h36m17(track.keypoints) * 2 / SIZE[0]
     expected = np.concatenate([points - points[:, :1], np.zeros((61, 17, 1))], axis=-1)
     np.testing.assert_allclose(pose.joints, expected, atol=1e-5)  # float32; no resampling at 50 fps
@@ -224,7 +261,7 @@ def test_joints_of_a_known_lifter_come_back_in_place():
 def test_height_scales_the_joints(project_to_camera, options):
     path = project_to_camera([person(k) for k in walk(np.arange(30) / 25)])
     nominal = estimate(path, options()).poses[0].joints
-    tall = estimate(path, options(height_m=2.04)).poses[0].joints
+    tall = estimate(path, options(height="2.04")).poses[0].joints
     np.testing.assert_allclose(tall, nominal * 2.04 / 1.70, rtol=1e-5, atol=1e-6)
 
 
@@ -252,16 +289,3 @@ def test_progress_can_cancel(project_to_camera, options):
 
     with pytest.raises(CancelError):
         estimate(project_to_camera([person(k) for k in walk(np.arange(9) / 25)]), options(), progress)
-
-
-@pytest.mark.parametrize(
-    ("changes", "text"),
-    [
-        ({"detector": "openpose"}, "openpose"),
-        ({"height_m": 17.0}, "meters"),
-        ({"fov_degrees": float("nan")}, "degrees"),
-    ],
-)
-def test_options_refuse_nonsense(changes, text):
-    with pytest.raises(ValueError, match=text):
-        replace(Options(), **changes)

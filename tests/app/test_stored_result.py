@@ -21,13 +21,13 @@ UNSTEADY = np.cumsum(np.r_[0, np.tile([0.03, 0.04, 0.05], 40)])[:100]
 
 @pytest.fixture(params=["steady", "unsteady"])
 def result(request, walker, tmp_path):
-    """Two people; the video is gone."""
-    made = walkers(walker[:100], 2, height_m=1.8)
+    """Two people; there is no video file."""
+    made = walkers(walker[:100], 2, height="1.8")
     if request.param == "unsteady":
         video = VideoInfo(
             tmp_path / "gone.mp4", 1280, 720, 1 / np.diff(UNSTEADY).mean(), 100, 90, UNSTEADY, False, ("!",)
         )
-        made = walkers(walker[:100], 2, video=video, height_m=1.8)
+        made = walkers(walker[:100], 2, video=video, height="1.8")
     up = np.array([0.0, -np.cos(0.1), np.sin(0.1)])
     provenance = {"options": {**vars_of(made.options), "formats": ["json", "csv"]}}
     made = replace(made, shots=(Shot(0, 100, False, up, "bodies and feet"),), provenance=provenance)
@@ -42,7 +42,7 @@ def vars_of(options: Options) -> dict:
 @pytest.fixture
 def stored(result, tmp_path):
     write_json(result, tmp_path / "pose.json")
-    return read_result(tmp_path / "pose.json", result.video.path)
+    return read_result(tmp_path / "pose.json", result.video)
 
 
 def test_what_is_read_writes_the_same_file_again(result, stored):
@@ -50,7 +50,7 @@ def test_what_is_read_writes_the_same_file_again(result, stored):
     for old, new in zip(before["people"], after["people"], strict=True):
         assert old.pop("camera_height") == pytest.approx(new.pop("camera_height"), abs=2e-3)  # from rounded joints
     assert before == after
-    assert (stored.options.height_m, stored.options.formats) == (1.8, ("json", "csv"))
+    assert (stored.options.height, stored.options.formats) == ("1.8", ("json", "csv"))
 
 
 def test_those_who_were_not_chosen_are_in_no_file(stored, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,18 @@ def test_folders_are_searched_in_order_and_other_files_left_alone(tmp_path):
     found = discover([tmp_path], tmp_path / "out")
     assert [path.name for path in found.clips] == ["a.mov", "b.MP4", "c.webm"]
     assert not found.problems
-    for out in (tmp_path / "out", tmp_path):
-        found = discover([tmp_path / "out"], out)
-        assert not found.clips
-        assert "is where results go" in found.problems[0]
+
+
+def test_results_of_any_run_are_no_clips(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path / "earlier")
+    (tmp_path / "earlier" / "wave" / "clip.json").unlink()  # as of an export, or sent by somebody
+    touch(tmp_path, "a.mp4", "earlier/b.mov", "films/clip.json", "films/c.mp4")
+    for out in (tmp_path / "new", tmp_path):  # among the clips, or the folder of the clips itself
+        found = discover([tmp_path], out)
+        assert [path.name for path in found.clips] == ["a.mp4", "b.mov", "c.mp4"]
+        assert not found.problems
+    (problem,) = discover([tmp_path / "earlier" / "walk"], tmp_path / "new").problems
+    assert "not results of earlier runs" in problem
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -87,6 +88,18 @@ def test_two_batches_do_not_write_to_one_folder(tmp_path):
     ):
         pass
     with folder.locked():
+        pass
+
+
+def test_without_locks_in_the_file_system_a_batch_goes_on_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(file_lock, "_lock", refuse)  # no file system of this machine does that
+    with OutFolder(tmp_path).locked() as lock:
+        assert file_lock.read_token(tmp_path / ".posemamba" / "lock") == lock.token
+    assert "file system without locks: let only one process write there" in caplog.text
+    with pytest.raises(OSError, match="not supported"), file_lock.locked(tmp_path / "needed"):
         pass
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 
 import pytest
@@ -48,6 +50,21 @@ def test_memory_that_runs_out_is_reported(task):
         raise MemoryError
 
     assert "wave.ts was not finished: memory ran out; try a shorter clip" in analyze(task, hungry).record["error"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("wave.ts", "cannot read {0}/wave.ts: Permission denied; check the file"),
+        ("weights.tflite", "{0}/wave.ts was not finished: Permission denied; {0}/weights.tflite"),
+        (None, "{0}/wave.ts was not finished: Permission denied; its results go to {0}/far away"),
+    ],
+)
+def test_the_file_that_cannot_be_used_is_blamed(task, tmp_path, name, sentence):
+    def deny(items, stage, total):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), name and str(tmp_path / name))
+
+    assert analyze(task, deny).record["error"].startswith(sentence.format(tmp_path))
 
 
 def test_a_clip_that_changes_during_the_analysis_is_reported(task):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from app import pipeline
+from app.batch import process_clip
 from app.batch.find_videos import discover
 from app.batch.run_batch import BatchRequest, print_plan, run_batch
 from app.video.reader import probe
@@ -153,6 +154,16 @@ def test_what_matters_makes_a_clip_be_analyzed_again(
     assert (out / "wave" / "pose.npz").exists()
 
 
+def test_results_in_an_older_file_format_are_made_anew(short_clips, tmp_path, batch_options, monkeypatch, capsys):
+    request = BatchRequest([short_clips / "wave.ts"], tmp_path)
+    options = dataclasses.replace(batch_options, has_overlay=False)
+    with monkeypatch.context() as older:
+        older.setattr(process_clip, "SCHEMA", "posemamba/pose/2")
+        run_batch(request, options)
+    print_plan(request, options)
+    assert "1 of 1 clips would be analyzed, 0 are done" in capsys.readouterr().out
+
+
 def test_files_that_others_put_beside_results_stay(short_clips, out, batch_options):
     (out / "wave" / "notes.txt").write_text("good take")
     no_overlay = dataclasses.replace(batch_options, has_overlay=False)
@@ -171,7 +182,7 @@ def test_a_dry_run_prints_what_would_be_done_and_writes_nothing(short_clips, out
     assert f"monday/walk.mp4 -> {out / 'walk'}: no results" in printed
     print_plan(BatchRequest(found.clips, out / "new"), batch_options)
     print_plan(BatchRequest(found.clips, out), dataclasses.replace(batch_options, quality="fast"))
-    assert "other options or weights" in capsys.readouterr().out
+    assert "other options, weights or file format" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -208,8 +219,9 @@ def test_results_half_replaced_are_whole_after_the_next_run(short_clips, out, un
 
 def test_what_a_kill_leaves_is_deleted(short_clips, out, batch_options):
     before = set(out.rglob("*"))
-    (out / ".summary.csv.0123.part").touch()
-    (out / ".posemamba" / ".names.json.0123.part").touch()
+    for part in (out / ".summary.csv.999999999-0.part", out / ".posemamba" / ".names.json.999999999-0.part"):
+        part.touch()
+        os.utime(part, (0, 0))
     (out / ".posemamba" / "probe-0123").touch()
     (out / ".posemamba" / "parts" / "4711-0" / "wave").mkdir(parents=True)
     batch([short_clips / "text.mp4"], out, batch_options)
@@ -319,38 +331,49 @@ def test_killed_at_random_moments_it_goes_on(command, short_clips, tmp_path, und
 
 
 FULL_DISK = """
-import sys
+import shutil, sys
 from pathlib import Path
+from app.batch import output_folder
 from app.batch.run_batch import BatchRequest, run_batch
 from app.options import Options
-lifter, out, *clips = sys.argv[1:]
-request = BatchRequest(list(map(Path, clips)), Path(out))
-options = Options(detector="mediapipe", lifter=lifter, has_overlay=False)
-for failed in (1, 0):
-    assert run_batch(request, options) == failed
-    print(Path(out, "batch.jsonl").read_text())
-    Path(out, "ballast").unlink(missing_ok=True)
+output_folder.PROBE_BYTES = 1  # the trial would spare these small results to be cut off
+lifter, disk, *clips = sys.argv[1:]
+out, ballast = Path(disk, "out"), Path(disk, "ballast")
+request = BatchRequest(list(map(Path, clips)), out)
+options = Options(detector="mediapipe", lifter=lifter)
+for free in range(2**12, 2**12 + 36 * 2**14, 2**14):
+    shutil.rmtree(out, ignore_errors=True)
+    ballast.write_bytes(bytes(shutil.disk_usage(disk).free - free))
+    try:
+        failed = run_batch(request, options)
+        print("failed", failed)
+        records = (out / "batch.jsonl").read_text().splitlines() if (out / "batch.jsonl").exists() else []
+        assert sum('"status": "failed"' in line for line in records) <= failed
+        assert sum('"status": "done"' in line for line in records) <= len(clips) - failed
+    except (RuntimeError, OSError) as error:
+        print("refused", str(error).replace(disk, "DISK"))
+    whole = [folder for folder in out.glob("*") if folder.is_dir() and not folder.name.startswith(".")]
+    assert all((folder / "clip.json").stat().st_size for folder in whole)
+    assert not [path for path in out.rglob("*") if path.name.endswith(".part") or "parts" in path.parts[:-1]]
+    ballast.unlink()
+    assert run_batch(request, options) == 0
 """
 
 
 @pytest.mark.slow
 @pytest.mark.process
-def test_a_full_disk_costs_the_clips_that_do_not_fit(root, short_clips, tmp_path, batch_options):
-    """Beside a ballast there is space for the trial of 1 MB and what one clip needs, not for the next; then for all."""
+def test_a_disk_that_is_full_at_any_moment_costs_only_what_does_not_fit(root, short_clips, tmp_path, batch_options):
+    """Space for the files of state, for some of a clip's files, for one clip, for both."""
     namespace = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-e", "-c")
     if not shutil.which("unshare") or subprocess.run([*namespace, "mount -t tmpfs none /mnt"]).returncode:
         pytest.skip("this machine allows no mounts")
-    script = f"""
-        mount -t tmpfs -o size=8m none "{tmp_path}"
-        head -c {7 * 2**20 - 2**15} /dev/zero > "{tmp_path}/ballast"
-        exec "$@"
-    """
+    script = f'mount -t tmpfs -o size=8m none "{tmp_path}"; exec "$@"'
     clips = (short_clips / "monday" / "walk.mp4", short_clips / "wave.ts")
     command = [*namespace, script, "sh", sys.executable, "-c", FULL_DISK, batch_options.lifter, tmp_path, *clips]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    records = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert [record["status"] for record in records] == ["done", "failed", "done", "done"]
-    assert "wave.ts was not finished: No space left on device; its results go to" in records[1]["error"]
+    outcomes = [line for line in done.stdout.splitlines() if line.startswith(("failed", "refused"))]
+    assert {"failed 2", "failed 1", "failed 0"} <= set(outcomes)
+    assert all("No space left on device" in line for line in outcomes if line.startswith("refused"))
+    assert "wave.ts was not finished: No space left on device; its results go to" in done.stderr
     assert "1 of 2 clips done, 1 failed" in done.stdout
-    assert "2 of 2 clips done (1 of them earlier), 0 failed" in done.stdout

@@ -52,7 +52,7 @@ def exact_detector(truth):
 def result(root, truth, exact_detector):
     height = float(truth["body_height_m"][0])
     return estimate(
-        root / "assets" / "walk_wave.mp4", Options(detector=exact_detector, fov_degrees=FOV, height_m=height)
+        root / "assets" / "walk_wave.mp4", Options(detector=exact_detector, fov_degrees=FOV, height=f"{height:.4f}")
     )
 
 
@@ -99,6 +99,6 @@ def test_the_table_scores_every_source(root, exact_detector):
 def test_tracks_find_their_person_and_other_options_place_them_anew(result, truth):
     assert match_track(result.tracks[0], truth["coco_px"]) == 0
     taller = place_track(
-        result.tracks[0], result, Options(fov_degrees=FOV, height_m=1.2 * float(truth["body_height_m"][0]))
+        result.tracks[0], result, Options(fov_degrees=FOV, height=f"{1.2 * truth['body_height_m'][0]:.4f}")
     )
     np.testing.assert_allclose(taller.poses[0].root, 1.2 * result.poses[0].root, atol=0.02)

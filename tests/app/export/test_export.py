@@ -165,8 +165,8 @@ def test_without_meters_files_say_so(make_result, validate, tmp_path):
 
 @pytest.mark.parametrize(("unit", "scale"), [("m", ("from_height", 1.8)), ("normalized", ("unknown", None))])
 def test_a_height_that_was_not_applied_is_not_claimed(make_result, unit, scale):
-    joints = document(make_result(unit=unit, height_m=1.8))["coordinates"]["joints_3d"]
-    assert (joints["scale"], joints["height_m"]) == scale
+    person = document(make_result(unit=unit, height="0=1.8"))["people"][0]
+    assert (person["scale"], person["height_m"]) == scale
 
 
 def test_export_removes_the_overlay_part_when_the_video_vanished(make_result, tmp_path):
@@ -183,6 +183,6 @@ def test_numbers_of_a_clip_are_computed_once(make_result):
     result.video.path.unlink()
     assert document(result)["video"]["sha256"] == result.video_sha256
     assert result.quality is result.quality
-    assert result.floor_heights is result.floor_heights
+    assert result.floors is result.floors
     assert result.quality[1].interpolated == pytest.approx((20 + 4) / (120 - LATE - 10), abs=1e-4)
     assert not result.tracks[0].observed[FILLED].any()

@@ -63,7 +63,7 @@ def test_what_can_be_chosen_are_options_with_their_defaults(server):
     assert set(options_of(arguments).formats) == set(FORMATS)
     other = {
         "quality": "fast", "detector": "mediapipe", "lifter": "mdtf-tiny", "people": "largest", "smooth_hz": 6,
-        "height_m": 1.5, "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"], "detection_interval": 2,
+        "height": "0=1.5", "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"], "detection_interval": 2,
         "max_gap_s": 1, "min_track_s": 0, "up": "z", "is_upright": False,
     }  # fmt: skip
     assert other.keys() == arguments.keys()
@@ -83,7 +83,7 @@ def test_wrong_choices_and_large_files_get_a_sentence(server, brief_clips, tmp_p
         (brief_clips[0], {"people": "tallest"}, "people must be all, largest, longest or ids"),
         (brief_clips[0], {"lifter": "/etc/passwd"}, "/etc/passwd"),
         (brief_clips[0], {"quality": "ultra"}, "ultra"),
-        (brief_clips[0], {"height_m": 2.9}, "height must lie between 0.4 and 2.8 meters, got 2.9"),
+        (brief_clips[0], {"height": "2.9"}, "height must lie between 0.4 and 2.8 meters, got 2.9"),
         (tmp_path / "large.mp4", {}, "size|large|1 MB"),
     ):
         with pytest.raises((gradio_client.exceptions.AppError, ValueError), match=sentence):

@@ -60,7 +60,7 @@ def test_the_lines_of_the_documentation_work(server, ask, root, brief_clips, tmp
 
 def test_a_job_says_how_far_it_is_and_its_files_carry_the_name_of_the_clip(ask, brief_clips):
     with brief_clips[3].open("rb") as video:
-        answer = ask.post("/jobs", files={"video": ("a walk.mp4", video)}, data={"smooth_hz": "6", "height_m": "1.8"})
+        answer = ask.post("/jobs", files={"video": ("a walk.mp4", video)}, data={"smooth_hz": "6", "height": "1.8"})
     assert answer.status_code == 201
     job, stages, progress = answer.json()["id"], [], []
     while (seen := ask.get(f"/jobs/{job}").json())["status"] in ("queued", "running"):
@@ -117,7 +117,7 @@ def test_names_from_outside_lead_nowhere(server, ask, tmp_path):
     [
         ({"people": "tallest"}, "People must be all, largest, longest or ids"),
         ({"lifter": "/etc/passwd"}, "Unknown weights '/etc/passwd'"),
-        ({"height_m": "2.9"}, "Height must lie between 0.4 and 2.8 meters, got 2.9."),
+        ({"height": "2.9"}, "Height must lie between 0.4 and 2.8 meters, got 2.9."),
         ({"smooth_hz": "much"}, "Smooth must be a number, got 'much'."),
         ({"has_rigid_bones": "perhaps"}, "must be true or false, got 'perhaps'"),
         ({"device": "cuda"}, "There is no setting 'device'; settings are quality"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,6 +105,24 @@ def test_names_can_be_anything(tmp_path):
 def test_limits_are_named_with_the_value(good, limits, text):
     with pytest.raises(ValueError, match=text):
         read_info(good, UploadLimits(**limits))
+
+
+@pytest.mark.process
+def test_limits_of_time_and_frames_hold_for_the_chosen_part(tmp_path):
+    path = tmp_path / "long.mp4"
+    path.write_bytes(clip(ticks=list(range(0, 400_000, 500))))  # 400 s, two pictures a second
+    limits = UploadLimits(max_frames=100)
+    assert probe_upload(path, limits, (350.0, 380.0)).num_frames == 60
+    assert probe_upload(path, UploadLimits(), (150.0, math.inf)).num_frames == 500
+    for part, text in (
+        ((0.0, math.inf), "has more than 100 frames, expected at most that; choose a part of it"),
+        ((10.0, 100.0), "has more than 100 frames"),
+        ((500.0, math.inf), "has no frame from 500 s on"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            probe_upload(path, limits, part)
+    with pytest.raises(ValueError, match="lasts longer than 300 s, expected at most that; choose a part"):
+        probe_upload(path)
 
 
 @pytest.mark.process

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from detectors.blazepose.headless_search import HeadlessSearch
 from detectors.blazepose.landmarker_pool import mirrored_answer, mirrored_region
 from detectors.blazepose.multi_person_tracker import HELD_FRAMES, PATIENCE_FRAMES, MultiPersonTracker
 from detectors.blazepose.search_plan import SearchPlan
@@ -117,6 +118,37 @@ def test_a_part_of_a_body_is_nobody():
     assert share_on_body(body(300, 240, 300).keypoints, part, 0.06) < 0.7
     for x in (380, 420):
         assert share_on_body(body(x, 300, 150).keypoints, whole.keypoints, 0.06) < 0.3
+
+
+def test_what_looks_like_a_person_for_less_than_a_confirmation_is_none():
+    places = [[100]] * 20 + [[100, 400]] * 9 + [[100]] * 30
+    assert World(places).track() == [[middle(100)]] * len(places)
+
+
+def test_somebody_behind_a_passer_by_stays_the_same():
+    """They meet in the middle, where for some frames only the one in front can be seen."""
+    places = [[100 + 8 * t, 400 - 4 * t] for t in range(70)]
+    visible = [frame if abs(frame[0] - frame[1]) > 40 else frame[:1] for frame in places]
+    found = [places[0], *[[]] * (len(places) - 1)]  # by their regions only: nobody is found anew
+    seen = World(visible, found).track()
+    assert [len(frame) for frame in seen] == [len(frame) for frame in visible]
+
+
+def test_a_region_at_the_upper_border_is_tried_where_something_moves():
+    room = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+    search = HeadlessSearch(HEIGHT, WIDTH)
+    assert search.next(room, []) is None  # nothing to compare with
+    assert search.next(room, []) is None
+    walker = room.copy()
+    walker[:, 300:380] = 20
+    region = search.next(walker, [])
+    assert region is not None
+    assert abs(region.x - 340) < 80
+    assert region.y < HEIGHT / 4  # hips; the head would be above the picture
+    car = walker.copy()
+    car[200:, :200] = 20
+    assert search.next(car, []) is None  # what moves does not reach up to the border
+    assert search.next(room, [np.array([300, 0, 380, 480])]) is None  # the walker is followed already
 
 
 def test_a_cut_begins_anew():
