@@ -104,9 +104,15 @@ class JobQueue:
             return self._job(job_id)
 
     def family(self, job_id: str) -> list[Job]:
-        """Return the job with this id, the one whose results it rewrote, and all that rewrote the same ones."""
+        """Return the job with this id, the one whose results it rewrote, and all that rewrote the same ones.
+
+        Those of an example belong to different people: it is the job alone.
+        """
         with self._changed:
-            root = self._job(job_id).source or self._job(job_id)
+            job = self._job(job_id)
+            root = job.source or job
+            if root.is_example:
+                return [job]
             return [job for job in self._jobs.values() if job is root or job.source is root]
 
     def remove(self, jobs: list[Job]) -> None:

@@ -177,7 +177,7 @@ def _found(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     warnings = [*warning_lines(quality), *map(str, record.get("warnings", []))]
     return {
         "width": record["width"], "height": record["height"], "frames": record["frames"], "seconds": record["seconds"],
-        "made_by": record["made_by"], "settings": _settings(job.options), "people": people,
+        "made_by": record["made_by"], "settings": _settings((job.source or job).options), "people": people,
         "chosen_from": job.source.id if job.source else None,
         "warnings": [sentence(plain(text)) for text in warnings],
         "files": [_file(job, name, path) for name, path in public_files(job).items()] if people else [],

@@ -150,7 +150,7 @@ function link(each) {
 
 function people(job) {
   const several = job.people.length > 1;
-  text("#people-title", several ? `${job.people.length} people found; click whom to keep` : "1 person found");
+  text("#people-title", several ? `${job.people.length} people ${job.chosen_from ? "kept" : "found"}; click whom to keep` : `1 person ${job.chosen_from ? "kept" : "found"}`);
   $("#people").replaceChildren(...job.people.map((person) => {
     const picture = person.picture ? make("img", { src: person.picture, alt: "", width: 96, height: 96 }) : make("span", { className: "blank" });
     const label = `${person.from_s.toFixed(1)} to ${person.to_s.toFixed(1)} s`;
@@ -202,6 +202,7 @@ function send(body, name) {
     try { answer = JSON.parse(request.responseText); } catch { /* a proxy's page */ }
     if (request.status === 201) return open(answer.id);
     reset();
+    $("#unplayable").hidden = true;
     notice(typeof answer.detail === "string" ? answer.detail : `The server answers ${request.status}; try again later.`);
   };
   request.onerror = () => { reset(); notice("The server does not answer; is it still running?"); };

@@ -167,3 +167,13 @@ def test_jobs_are_found_by_their_id_only(jobs, add, other):
     for call in (jobs.status, jobs.files, jobs.cancel, jobs.family):
         with pytest.raises(KeyError, match="no such job"):
             call(other)
+
+
+def test_who_deletes_a_choice_deletes_the_video_but_no_example_and_nothing_of_others(jobs, add):
+    sources = [add("a"), add("b")]
+    sources[1].is_example = True
+    for name in ("a1", "a2", "b1"):
+        jobs.next_job()
+        add(name).source = sources[name[0] == "b"]
+    assert {job.id for job in jobs.family("a1")} == {job.id for job in jobs.family("a")} == {"a", "a1", "a2"}
+    assert [job.id for job in jobs.family("b1")] == ["b1"]

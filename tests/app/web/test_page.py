@@ -202,7 +202,7 @@ def test_whom_to_keep_is_chosen_by_pictures(open_page, pair, tmp_path):
     page.click(".person >> nth=1")
     page.click("#keep")
     page.wait_for_url(lambda url: everybody not in url)
-    page.get_by_text("1 person found").wait_for()
+    page.get_by_text("1 person kept").wait_for()
     viewer = page.frame_locator("#viewer iframe")
     viewer.get_by_text("frame 0 / 29").wait_for()
     assert viewer.get_by_text("Person 0").count() == 0
