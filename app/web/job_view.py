@@ -12,7 +12,7 @@ from app.options import Options, usable_detectors
 from app.quality.person_quality import PersonQuality, warning_lines
 from app.web.job import DONE, FRAME_STAGES, QUEUED, RUNNING, Job, Status
 from app.web.option_controls import web_settings
-from detectors import AUTO
+from detectors import AUTO, BEST_FIRST, DETECTORS
 
 STAGES = {
     "models": "Getting the networks ready",
@@ -203,15 +203,18 @@ def _settings(options: Options) -> list[str]:
 
 def _advice(job: Job) -> str:
     """Return what helps where nobody was found: only what can be done here."""
-    others = [name for name in usable_detectors() if name not in (AUTO, job.options.detector)]
-    others = [name for name in others if job.options.detector != AUTO or name != usable_detectors()[1]]
-    more = (
-        f"Another 2D detector (Options, Advanced: {', '.join(others)}) may see more."
-        if others
-        else "Whoever runs this server can add a detector that sees more: posemamba fetch yolox-nano."
-    )
+    here = usable_detectors()
+    used = next((name for name in BEST_FIRST if name in here), AUTO)
+    used = used if job.options.detector == AUTO else job.options.detector
+    more = ""
+    if others := [name for name in here if name not in (AUTO, used)]:
+        more = f" Another 2D detector (Options, Advanced: {', '.join(others)}) may see more."
+    elif DETECTORS[used].boxes and not DETECTORS[used].found_boxes():
+        more = (
+            f" Whoever runs this server can add a network that sees more: posemamba fetch {DETECTORS[used].boxes[-1]}."
+        )
     return (
-        f"Nobody was found in {(job.record or {}).get('frames', job.num_frames)} frames of {job.name}. People must be "
-        "visible from head to hips at least, and not smaller than a twentieth of the picture's height; turn a video "
-        f"that lies on its side, and light a dark one. {more}"
+        f"Nobody was found in {(job.record or {}).get('frames', job.num_frames)} frames of {job.name}. Whole bodies "
+        "are found from a twentieth of the picture's height on, head and shoulders only if they are large; turn a "
+        f"video that lies on its side (Options, Advanced), and light a dark one.{more}"
     )

@@ -244,7 +244,7 @@ def sentences() -> Iterator[None]:
 
 
 class _Login:
-    """Lets in who knows name and password (HTTP Basic); for all routes, Gradio's too."""
+    """Lets in who knows name and password (HTTP Basic); for all routes but /health, Gradio's too."""
 
     def __init__(self, app: Callable[..., Awaitable[None]], login: str) -> None:
         self._app = app
@@ -252,7 +252,8 @@ class _Login:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         given = dict(scope.get("headers", [])).get(b"authorization", b"")
-        if scope["type"] == "http" and not secrets.compare_digest(given, self._expected):
+        is_open = scope["type"] != "http" or scope["path"] == "/health"
+        if not is_open and not secrets.compare_digest(given, self._expected):
             refusal = Response(
                 "Name and password, please.", 401, {"WWW-Authenticate": 'Basic realm="posemamba", charset="UTF-8"'}
             )
