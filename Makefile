@@ -33,6 +33,17 @@ bench-gpu: $(VENV)/test.stamp
 	$(BIN)/posemamba bench lifter --device cuda
 	$(BIN)/pytest -m requires_cuda
 
+# Files for animators, opened in Blender's own Python package, which needs Python 3.11 (bpy 4.2 to 5.0) or 3.13 (5.1).
+.PHONY: blender
+blender: $(VENV)/run.stamp build/blender/bpy.stamp
+	$(BIN)/posemamba run assets/walk_wave.mp4 -o out/blender --rigid-bones --no-overlay --formats json,csv,glb,bvh
+	build/blender/bin/python tests/blender/check_exports.py out/blender/walk_wave
+
+build/blender/bpy.stamp: $(BIN)/uv
+	$(BIN)/uv venv --quiet --allow-existing --python 3.11 build/blender
+	$(BIN)/uv pip install --quiet --python build/blender/bin/python bpy
+	touch $@
+
 .PHONY: docs docs/cli.md space
 
 # The documentation as a site, in build/site.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from app.settings import API, PAGE, PAGE_ADVANCED, check_settings, setting
 from detectors import AUTO, BALANCED, BEST, BEST_FIRST, DETECTORS, FAST, QUALITIES
@@ -17,8 +18,10 @@ from lifter import LIFTERS, usable_lifters
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
 PEOPLE = ("all", "largest", "longest")  # or ids
 FORMATS = ("json", "npz", "csv", "trc", "bvh", "glb", "coco", "viewer")  # of app.export, which would import torch
+FBX = "fbx"  # a format of ``posemamba convert`` alone: it needs Blender
 UP_AXES = ("y", "z")
 LEAST_HEIGHT_M, MOST_HEIGHT_M = 0.4, 2.8
+UNITS = ("m", "cm")  # of app.export.character.bvh
 
 
 def person_ids(people: str) -> list[int]:
@@ -132,6 +135,10 @@ class Options:
         flag="smooth", limits=(0.1, 100), unit="Hz", web=PAGE, label="Smoothing",
         words={None: "off", 6.0: "light", 3.0: "strong, rounds off fast moves"},
     )  # fmt: skip
+    lock_feet: bool = setting(
+        False, "Hold feet in place while they stand, keep them above the floor, and let no leg stretch for it: for "
+        "animation, not for measuring. Bones get constant lengths, too.", web=API,
+    )  # fmt: skip
     max_gap_s: float = setting(
         0.5, "Longest time without a detection that is interpolated", flag="max-gap", limits=(0, 60), unit="seconds",
         is_advanced=True, web=API,
@@ -172,6 +179,10 @@ class Options:
     up: str = setting(
         "y", "Axis that points up in csv, trc and bvh; glb is y up.", choices=UP_AXES, is_advanced=True, web=API
     )
+    unit: str = setting(
+        "m", "Unit of length in bvh: game engines and MotionBuilder take cm; other files are in meters.", choices=UNITS,
+        is_advanced=True, web=API,
+    )  # fmt: skip
     is_upright: bool = setting(
         True, "Turn csv, trc, bvh, glb and the 3D panel by the estimated tilt of the camera; if not, it is taken to be "
         "level.", flag="gravity-align", is_advanced=True, web=API,
@@ -204,6 +215,18 @@ class Options:
     def use_flip(self) -> bool:
         """Whether networks also see the mirrored input, and the answers are averaged: twice the work, smoother."""
         return self.quality != FAST
+
+
+# What a finished result can still be given (``posemamba convert``); all else is decided when the video is analyzed.
+APPLICABLE = ("has_rigid_bones", "smooth_hz", "lock_feet", "people", "up", "unit", "is_upright")
+# What ``--for`` chooses in place of the defaults; flags that are given win.
+PRESETS: dict[str, dict[str, Any]] = {
+    "animation": {
+        "formats": ("json", "glb", "bvh", "viewer"), "smooth_hz": 6.0, "has_rigid_bones": True, "lock_feet": True,
+    },
+    "biomechanics": {"formats": ("json", "csv", "trc", "viewer"), "smooth_hz": 6.0},
+    "research": {"formats": ("json", "npz", "csv", "coco", "viewer")},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 
 import lifter as lifters
 from app import __version__
+from app.geometry.feet import lock_feet
 from app.geometry.gravity import estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.geometry.smoothing import low_pass
@@ -67,7 +68,8 @@ def estimate(path: Path | str, options: Options = Options(), progress: Progress 
     clock.lap("3D")
     models = ModelInfo(lifter.name, lifter.unit, lifter.window, lifter.fps, summary)
     made_with = provenance(options, detector, lifter)
-    return PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds, num_found=len(found))
+    result = PoseResult(info, tracks, poses, options, models, shots, made_with, clock.seconds, num_found=len(found))
+    return lock_feet(result) if options.lock_feet else result
 
 
 def cached_models(options: Options) -> tuple[Lifter, Detector]:
@@ -112,7 +114,8 @@ def watch_people(
     Detector and tracking see what lies inside burnt-in borders; the answers are in pixels of the whole picture.
     """
     footage = FrameObserver()
-    frames = footage.watch(progress(prefetch(map(reader.bars.crop, reader)), "2D", reader.approx_num_frames))
+    inner = (reader.bars.crop(frame) for frame in reader)
+    frames = footage.watch(progress(prefetch(inner), "2D", reader.approx_num_frames))
     people = list(footage.note(detector(frames)))
     tracks = track_people(people, footage, reader.info, options)
     if not any(reader.bars):
@@ -123,11 +126,16 @@ def watch_people(
 
 
 def track_people(people: list[People], footage: FrameObserver, info: VideoInfo, options: Options) -> list[Track]:
-    """Return everybody's track inside burnt-in borders; seconds are counted in the video's usual frames."""
+    """Return everybody's track inside burnt-in borders; seconds are counted in the video's usual frames.
+
+    Unless the options keep everybody, a person is somebody who was seen twice: at a few frames per second, a single
+    sight can be a mistake.
+    """
+    least = max(round(options.min_track_s * info.median_fps), 2 if options.min_track_s else 1)
     return build_tracks(
         people,
         max_gap_frames=round(options.max_gap_s * info.median_fps),
-        min_track_frames=max(1, min(round(options.min_track_s * info.median_fps), info.num_frames)),
+        min_track_frames=min(least, info.num_frames),
         fps=info.median_fps,
         cuts=footage.cuts,
         appearance=footage.appearance,
@@ -167,13 +175,13 @@ def lift_tracks(
     poses = []
     for track, runs in zip(tracks, segments, strict=True):
         joints = np.concatenate([next(remaining) for _ in runs])
-        if options.has_rigid_bones:
+        if options.has_rigid_bones or options.lock_feet:
             joints = with_rigid_bones(joints)
         height = options.height_of(track.person_id) if lifter.unit == "m" else None
         scale = (height or NOMINAL_HEIGHT_M) / NOMINAL_HEIGHT_M
         joints = (scale * join_segments(joints, runs, len(track.frames))).astype(np.float32)
         scores = coco17_to_h36m17(track.scores[..., None])[..., 0]
-        unseen = unseen_joints(track, (info.width, info.height), info.median_fps)
+        unseen = unseen_joints(track, info)
         poses.append(Pose3D(track.person_id, track.frames, joints, scores, lifter.unit, unseen=unseen))
     return poses
 
@@ -189,25 +197,23 @@ def find_shots(footage: FrameObserver, tracks: list[Track], poses: list[Pose3D],
     return tuple(shots)
 
 
+def shareable(options: Options) -> dict[str, Any]:
+    """Return options ready for JSON, with the names of weights files alone: where they lie is nobody's business."""
+    weights = [Path(weights).name for weights in options.detector_weights]
+    return {**asdict(options), "detector_weights": weights, "lifter": Path(options.lifter).name}
+
+
 def provenance(options: Options, detector: Detector, lifter: Lifter) -> dict[str, Any]:
     """Return everything needed to make the same numbers again, ready for JSON."""
     return {
         "app": {"name": "posemamba-wild", "version": __version__},
         "detector": dict(detector.provenance),
         "lifter": lifter.provenance,
-        "options": {**asdict(options), **_without_folders(options)},
+        "options": shareable(options),
         "environment": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "machine": platform.machine(),
         },
-    }
-
-
-def _without_folders(options: Options) -> dict[str, Any]:
-    """Return the options that may be paths as names of files: results are shared, folders are nobody's business."""
-    return {
-        "lifter": Path(options.lifter).name,
-        "detector_weights": tuple(Path(weights).name for weights in options.detector_weights),
     }

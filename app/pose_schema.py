@@ -16,7 +16,10 @@ def read_pose_json(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         ValueError: It is no JSON, or of another schema version.
     """
-    document = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON file ({error}); give a pose.json that posemamba wrote") from error
     version = document.get("schema") if isinstance(document, dict) else None
     if version != SCHEMA:
         raise ValueError(f"{path} has schema {version!r}, this version reads {SCHEMA!r}; analyze the video again")

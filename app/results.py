@@ -106,6 +106,10 @@ class PoseResult:
         floor = self.floors[index]
         return None if floor is None or self.poses[index].root is None else -floor.height
 
+    def has_floor(self, index: int) -> bool:
+        """Return whether a person stands on a floor at height 0 in world axes."""
+        return self.options.is_upright and self.shot_of(self.tracks[index]).up is not None
+
     def world_rotation(self, shot: Shot) -> np.ndarray:
         """Return the rotation (3, 3) from camera axes to world axes with y up, by gravity if the options ask for it."""
         return to_world(shot.up if self.options.is_upright else None)

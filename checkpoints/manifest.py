@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -133,6 +134,7 @@ def downloads(kind: Kind | None = None) -> dict[str, Entry]:
     }
 
 
+@functools.cache  # asked for dozens of times per clip
 def _read(path: Path) -> dict[str, Any]:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 

@@ -118,10 +118,13 @@ def mirror(points):
 def with_rigid_bones(joints: np.ndarray) -> np.ndarray:
     """Return joints (T, 17, 3) with bones of constant length: the median over time, mean of left and right.
 
-    The root and the direction of every bone stay; a bone of length 0 stays as it is.
+    The hips lie opposite each other, with the pelvis in their middle. The root and the directions of all other bones
+    stay; a bone of length 0 stays as it is.
     """
     children = np.arange(1, 17)
     bones = joints[:, children] - joints[:, np.array(H36M17.parents)[children]]  # (T, 16, 3)
+    hips = [H36M17.index("left_hip") - 1, H36M17.index("right_hip") - 1]
+    bones[:, hips] = np.array([0.5, -0.5])[:, None] * (bones[:, hips[:1]] - bones[:, hips[1:]])
     lengths = np.linalg.norm(bones, axis=-1)
     typical = np.median(lengths, axis=0)
     typical = (typical + typical[np.array(H36M17.mirrored)[children] - 1]) / 2

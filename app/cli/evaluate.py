@@ -36,6 +36,9 @@ def clips(
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Also score trajectories, tilt and feet in the world.")
     ] = False,
+    feet: Annotated[
+        bool, typer.Option("--lock-feet", help="Also score feet, as estimated and locked (run --lock-feet).")
+    ] = False,
     report: Report = None,
 ) -> None:
     """Score the app on clips with ground truth, beside MediaPipe's own 3D."""
@@ -46,7 +49,7 @@ def clips(
     from app.evaluation.keypoint_errors import error_tables, of_clip
     from app.evaluation.tables import Evaluation
     from app.evaluation.tracking_metrics import run_detector, tracking_table
-    from app.evaluation.trajectory_errors import trajectory_table
+    from app.evaluation.trajectory_errors import feet_table, trajectory_table
 
     options = _with_detector(options)
     truths = {clip: ground_truth or ground_truth_beside(clip) for clip in clips}
@@ -56,6 +59,9 @@ def clips(
         if trajectory:
             tables = [trajectory_table(clip, truth, options) for clip, truth in truths.items()]
             yield Evaluation("Rendered clips, trajectories", tables)
+        if feet:
+            tables = [feet_table(clip, truth, options) for clip, truth in truths.items()]
+            yield Evaluation("Rendered clips, feet", tables)
         if detector_errors:
             runs = [run_detector(clip, truth, options) for clip, truth in truths.items()]
             errors = error_tables(f"{options.detector} on {len(runs)} clips", list(map(of_clip, runs)))

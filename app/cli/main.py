@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from app.batch.process_clip import USER_ERRORS
-from app.cli import bench, doctor, evaluate, models, run, train, ui
+from app.cli import bench, convert, doctor, evaluate, models, run, train, ui
 from app.cli.flags import with_options
 from app.console import print_error
-from app.options import Options
+from app.options import APPLICABLE, PRESETS, Options
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
@@ -23,7 +23,8 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-cli.command()(with_options(run.run, Options))
+cli.command()(with_options(run.run, Options, presets=PRESETS))
+cli.command()(with_options(convert.convert, Options, APPLICABLE, presets=PRESETS))
 cli.command()(with_options(ui.ui, ui.UiOptions))
 cli.command()(doctor.doctor)
 cli.command()(models.models)

@@ -1,4 +1,4 @@
-"""Errors of trajectories and of gravity in rendered clips: ``posemamba evaluate clips CLIP --trajectory``."""
+"""Errors of trajectories, gravity and feet in rendered clips: ``posemamba evaluate clips`` with their flags."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.table import Table
 from app.evaluation.ground_truth import check_length, match_track, read_ground_truth
 from app.evaluation.smoothness import certain_track
 from app.evaluation.tables import GROUND_TRUTH_2D, new_table
+from app.geometry.feet import LEGS, contact_flags, lock_feet
 from app.geometry.gravity import ANKLES, LEVEL, estimate_gravity
 from app.geometry.root_trajectory import estimate_root_trajectory
 from app.options import Options
@@ -25,6 +26,11 @@ COLUMNS = (
     "depth acceleration ratio", "tilt error degrees", "camera height cm (ground truth)",
     "lower ankle cm (ground truth)",
 )  # fmt: skip
+FEET_COLUMNS = (
+    "feet (frames)", "skating in contact cm/s", "in contact by ground truth cm/s (ground truth)", "lowest joint cm",
+    "contact found / right", "joints moved mm", "but knees and ankles mm", "body moved mm", "reprojection px",
+)  # fmt: skip
+TRUE_SPEED_M_S, TRUE_LIFT_M = 0.3, 0.06  # of a foot in contact by ground truth: slower, and lower above its lowest
 
 
 def trajectory_table(clip: Path, truth: Path, options: Options) -> Table:
@@ -86,4 +92,68 @@ def _errors(result: PoseResult, person: int, truth: dict[str, np.ndarray]) -> li
         f"{MM * miss.mean():.0f}", f"{(miss / true[:, 2]).mean():.1%}", f"{MM * scaled.mean():.0f}",
         f"{MM * speed.mean():.0f}", f"{jitter[0] / jitter[1]:.2f}", f"{tilt:.2f}",
         f"{100 * (result.camera_height(0) or 0):.0f} ({100 * eye:.0f})", f"{ours} ({theirs})",
+    ]  # fmt: skip
+
+
+def feet_table(clip: Path, truth: Path, options: Options) -> Table:
+    """Return how feet slide and bodies sink before and after ``lock_feet``, and what that changes.
+
+    "Contact" is what ``app.geometry.feet`` finds in the result of the row; ground truth has its own, by speed and
+    height. Joints are compared relative to the pelvis, with constant bones in both rows, and the body by its pelvis.
+
+    Args:
+        clip: Video of a camera that stands still.
+        truth: npz with ``h36m_world`` and ``coco_px``, see ``ground_truth.read_ground_truth``.
+        options: Settings of the run.
+
+    Raises:
+        ValueError: The ground truth lacks an array, or has another number of frames than the clip.
+    """
+    arrays = read_ground_truth(truth, ("h36m_world", "coco_px"))
+    free = estimate(clip, replace(options, has_rigid_bones=True, lock_feet=False))
+    check_length(truth, len(arrays["h36m_world"]), clip, free.video.num_frames)
+    locked = lock_feet(free)
+    table = new_table(f"{clip.name}: feet", FEET_COLUMNS)
+    for index, track in enumerate(free.tracks):
+        person = match_track(track, arrays["coco_px"])
+        if person is None:
+            continue
+        true = arrays["h36m_world"][track.frames, person].astype(np.float64)
+        for name, result in (("as estimated", free), ("locked", locked)):
+            cells = [*_contact(result, index, true), *_changes(free, result, index)]
+            table.add_row(f"person {person}: {name} ({int(track.valid.sum())})", *cells)
+    return table
+
+
+def _contact(result: PoseResult, index: int, true: np.ndarray) -> list[str]:
+    track = result.tracks[index]
+    rows, times = track.valid, result.video.timestamps_s[track.frames[track.valid]]
+    places, true = result.world_joints(index, up="y")[rows], true[rows]
+    stands, truly_stands = contact_flags(result, index)[rows], _true_contact(true, times)
+    speed, true_speed = (np.linalg.norm(np.diff(x[:, ANKLES][..., [0, 2]], axis=0), axis=-1) / np.diff(times)[:, None]
+                         for x in (places, true))  # fmt: skip
+    during, truly_during = (flags[1:] & flags[:-1] for flags in (stands, truly_stands))
+    agree = float((stands & truly_stands).sum())
+    return [
+        f"{100 * speed[during].mean():.2f}",
+        f"{100 * speed[truly_during].mean():.1f} ({100 * true_speed[truly_during].mean():.1f})",
+        f"{100 * places[..., 1].min():.1f}",
+        f"{agree / max(truly_stands.sum(), 1):.0%} / {agree / max(stands.sum(), 1):.0%}",
+    ]
+
+
+def _true_contact(joints: np.ndarray, times: np.ndarray) -> np.ndarray:
+    feet = joints[:, ANKLES]
+    speed = np.linalg.norm(np.gradient(feet[..., [0, 2]], times, axis=0), axis=-1)
+    return (speed < TRUE_SPEED_M_S) & (feet[..., 1] < np.percentile(feet[..., 1], 5) + TRUE_LIFT_M)
+
+
+def _changes(free: PoseResult, result: PoseResult, index: int) -> list[str]:
+    before, after = free.poses[index], result.poses[index]
+    moved = 1000 * np.linalg.norm(after.joints - before.joints, axis=-1)
+    others = np.setdiff1d(np.arange(moved.shape[1]), [joint for leg in LEGS for joint in leg[1:]])
+    body = [] if before.root is None or after.root is None else np.linalg.norm(after.root - before.root, axis=1)
+    return [
+        f"{moved.mean():.1f}", f"{moved[:, others].mean():.1f}", f"{1000 * np.mean(body):.0f}",
+        f"{result.quality[index].reprojection_px}",
     ]  # fmt: skip

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from app.export.bvh import write_bvh
+from app.export.character.bvh import write_bvh
+from app.export.character.glb import write_glb
 from app.export.coco import write_coco
 from app.export.csv import write_csv
-from app.export.glb import write_glb
 from app.export.json import write_json
 from app.export.npz import write_npz
 from app.export.trc import write_trc
@@ -81,15 +81,12 @@ def export(
     has_overlay = result.options.has_overlay if has_overlay is None else has_overlay
     folder.mkdir(parents=True, exist_ok=True)
     clock = Clock()
-    files = [file for name in formats for file in _files(result, name)]
-    written = {kind: folder / name for kind, name, _ in files}
+    written = {kind: folder / name for format_name in formats for kind, name, _ in _files(result, format_name)}
     if has_overlay:
         written["overlay"] = folder / "overlay.mp4"
     for stale in set(_written_before(folder)) - set(written.values()):
         stale.unlink()
-    for kind, _, write in files:
-        with atomic_write(written[kind]) as part:
-            write(part)
+    write_formats(result, folder, formats)
     clock.lap("export")
     if has_overlay:
         frames = prefetch(render_frames(VideoReader(result.video.path, result.options), result))
@@ -97,6 +94,20 @@ def export(
             write_video(part, progress(frames, "overlay", result.video.num_frames), result.video, has_sound=True)
         clock.lap("overlay")
     result.stage_seconds.update(clock.seconds)
+    return written
+
+
+def write_formats(result: PoseResult, folder: Path, formats: Sequence[str]) -> dict[str, Path]:
+    """Write pose.<format> into a folder, and leave what else is in it; return the paths by kind.
+
+    Raises:
+        OSError: The folder cannot be written to, or the disk is full.
+    """
+    written = {}
+    for kind, name, write in (file for format_name in formats for file in _files(result, format_name)):
+        written[kind] = folder / name
+        with atomic_write(written[kind]) as part:
+            write(part)
     return written
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from app.motion import Pose3D
+from app.video.video_info import VideoInfo
 from detectors.people import Track
 from detectors.tracking.keypoint_repair import CONFIDENT_SCORE, UNSEEN_SCORE
 from lifter.skeletons import COCO17, H36M17
@@ -27,7 +28,7 @@ def unseen_keypoints(pose: Pose3D) -> np.ndarray:
     return pose.unseen[:, [H36M17.index(name) for name in names]]
 
 
-def unseen_joints(track: Track, picture: tuple[int, int], fps: float) -> np.ndarray:
+def unseen_joints(track: Track, video: VideoInfo) -> np.ndarray:
     """Return (T, 17) bool, H36M-17: joints whose places are guesses, frame by frame.
 
     A joint is one where, in most frames of half a second, it lies outside of the picture, or it and its partner on the
@@ -35,17 +36,18 @@ def unseen_joints(track: Track, picture: tuple[int, int], fps: float) -> np.ndar
 
     Args:
         track: Of one person; frames that were not observed count as those around them.
-        picture: Width and height [px].
-        fps: Frames per second.
+        video: For the picture inside burnt-in borders, and the frame rate.
     """
-    scores, keypoints = track.scores, track.keypoints
-    is_outside = ((keypoints < -0.5) | (keypoints > np.array(picture) - 0.5)).any(axis=-1) & (scores < CONFIDENT_SCORE)
+    scores, keypoints = track.scores, track.keypoints - video.bars.origin
+    is_outside = ((keypoints < -0.5) | (keypoints > np.array(video.inner_size) - 0.5)).any(axis=-1) & (
+        scores < CONFIDENT_SCORE
+    )
     is_hidden = scores < UNSEEN_SCORE
     is_hidden &= is_hidden[:, COCO17.mirrored]
     is_hidden[:, FACE] = False
     observed = track.observed.astype(np.float64)[:, None]
     guesses = np.where(observed, is_outside | is_hidden, 0).astype(np.float64)
-    size = max(1, round(WINDOW_S * fps)) | 1
+    size = max(1, round(WINDOW_S * video.median_fps)) | 1
     share = uniform_filter1d(guesses, size, axis=0, mode="nearest")
     is_unseen = share > 0.5 * uniform_filter1d(observed, size, axis=0, mode="nearest")
     sources = [DERIVED.get(name, (name,)) for name in H36M17.names]

@@ -23,6 +23,7 @@ from lifter.lift import Sampling
 from lifter.skeletons import H36M17, LIMB_JOINTS, coco17_to_h36m17
 
 BOUNDARY_REACH_S = 0.03  # frames this near to a window boundary count as being on it
+STANDING_M = 0.2  # nobody stands on feet that are higher than this over the lowest joint
 CONTACT_M = 0.04  # a foot this little above where it stands counts as standing
 LIMBS_COCO = slice(5, 17)
 BORDER = 0.005  # of the picture's longer side: a joint nearer to the border is cut off
@@ -128,14 +129,15 @@ def foot_skating(video: VideoInfo, track: Track, pose: Pose3D, shot: Shot) -> fl
     """
     if pose.root is None or shot.is_camera_moving or pose.unseen[:, ANKLES].all(axis=1).mean() > 0.5:
         return None
-    feet = world_places(pose, to_world(shot.up))[:, ANKLES]  # (T, 2, 3)
+    places = world_places(pose, to_world(shot.up))
+    feet, is_lowest = places[:, ANKLES], places[:, ANKLES, 1].min(axis=1) < places[..., 1].min(axis=1) + STANDING_M
     times = video.timestamps_s[track.frames]
     lower = feet[..., 1].argmin(axis=1)
     level = stance_level(feet[track.valid][..., 1].min(axis=1), np.ones(int(track.valid.sum())))
     speeds = []
     for run in contiguous_segments(track, video):
         foot, rows = lower[run], np.arange(len(lower))[run]
-        stands = feet[rows, foot, 1] < level + CONTACT_M
+        stands = is_lowest[run] & (feet[rows, foot, 1] < level + CONTACT_M)
         pairs = np.flatnonzero(stands[1:] & stands[:-1] & (foot[1:] == foot[:-1]))
         step = feet[rows[pairs + 1], foot[pairs]] - feet[rows[pairs], foot[pairs]]
         speeds.append(np.hypot(step[:, 0], step[:, 2]) / (times[rows[pairs + 1]] - times[rows[pairs]]))

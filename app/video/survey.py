@@ -14,10 +14,11 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from app.video.decode import SEARCH_MARGIN_S, open_video, seek, video_stream
-from app.video.picture.bars import BarFinder, Bars
+from app.video.picture.bars import NO_BARS, BarFinder, Bars
 from app.video.picture.display import Display
 from app.video.picture.orientation import Orientation
 
+MAX_SIZES = 8  # of pictures in which borders are looked for; more are hostile
 INTRA_STEP = 30  # of key frames that follow each other, as in MJPEG and ProRes, every so many are decoded
 
 
@@ -54,7 +55,8 @@ def survey(path: Path, display: Display, span_s: tuple[float, float], first: Vid
     def see(frame: VideoFrame) -> None:
         size = display.size(frame)
         frames.append((size, display.orientation(frame)))
-        finders.setdefault(size, BarFinder()).see(partial(display.show, frame))
+        if size in finders or len(finders) < MAX_SIZES:
+            finders.setdefault(size, BarFinder()).see(partial(display.show, frame))
 
     with open_video(path) as container:
         stream = video_stream(path, container)
@@ -68,7 +70,8 @@ def survey(path: Path, display: Display, span_s: tuple[float, float], first: Vid
     for shown, weight in zip(frames, weights[1:], strict=False):
         counts[shown] += weight
     size, orientation = max(counts, key=lambda shown: counts[shown])
-    return Survey(size, orientation, finders[size].find(), sum(weights))
+    bars = finders[size].find() if size in finders else NO_BARS
+    return Survey(size, orientation, bars, sum(weights))
 
 
 def _read(

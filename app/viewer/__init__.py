@@ -1,7 +1,8 @@
 """The interactive 3D viewer: ``viewer.html``, one file with data and code inside, and what a web page embeds of it.
 
-The page reaches no network: its Content-Security-Policy allows the two blocks of code it was written with, by hash, and
-nothing else. Text from outside, such as the clip's name, is data in it and never markup.
+The page reaches no network: its Content-Security-Policy allows the two blocks of code it was written with, by hash,
+videos of its own folder (overlay.mp4), and nothing else. Text from outside, such as the clip's name, is data in it and
+never markup.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ FOLDER = Path(__file__).parent
 SCRIPTS = (
     "numbers.js",
     "scene.js",
+    "bodies.js",
     "plot.js",
     "follow.js",
     "clocks.js",
     "elements.js",
     "viewer.js",
+    "actions.js",
     "page.js",
 )  # fmt: skip - in this order, in one scope
 
@@ -34,7 +37,7 @@ def page(result: PoseResult) -> str:
     script = "(() => {\n" + "".join(map(_code, SCRIPTS)) + "mountPage();\n})();\n"
     policy = [
         "default-src 'none'", f"script-src {_hash(script)}", f"style-src {_hash(style)}", "img-src data:",
-        "media-src blob:", "base-uri 'none'", "form-action 'none'",
+        "media-src blob: 'self' file:", "base-uri 'none'", "form-action 'none'",
     ]  # fmt: skip
     text = json.dumps(contents(result), separators=(",", ":"), allow_nan=False)
     return Template(_code("viewer.html")).substitute(

@@ -1,15 +1,19 @@
 // Where time comes from: the page's own clock, or a video, in this page or in the one around it. Both have the same face:
-// time, playing, rate; play(), pause(), setRate(rate), seek(frame); they call `changed` when anything moved.
+// time, playing, rate; play(), pause(), setRate(rate), setLoop(loop), seek(frame); they call `changed` when anything moved.
 
 class OwnClock {
   constructor(times, changed) {
-    Object.assign(this, { times, changed, playing: false, rate: 1, base: 0, since: 0 });
+    Object.assign(this, { times, changed, playing: false, loop: false, rate: 1, base: 0, since: 0 });
     this.end = times.length ? times[times.length - 1] + usualStep(times) : 0;
   }
   get time() {
     if (!this.playing) return this.base;
     const time = this.base + ((performance.now() - this.since) / 1000) * this.rate;
     if (time < this.end) return time;
+    if (this.loop) {
+      Object.assign(this, { base: 0, since: performance.now() });
+      return 0;
+    }
     this.stopAt(this.end);
     return this.end;
   }
@@ -29,6 +33,9 @@ class OwnClock {
     Object.assign(this, { base: this.time, since: performance.now(), rate });
     this.changed();
   }
+  setLoop(loop) {
+    this.loop = loop;
+  }
   seek(frame) {
     Object.assign(this, { base: this.times[frame], since: performance.now() });
     this.changed();
@@ -41,7 +48,7 @@ class OwnClock {
 // Follows a video that says of itself (follow.js): {number, time, shown, playing, rate}. `command` reaches the video.
 class VideoClock {
   constructor(times, changed, command) {
-    Object.assign(this, { times, changed, command, playing: false, rate: 1, reported: 0, number: 0, wanted: null });
+    Object.assign(this, { times, changed, command, playing: false, loop: false, rate: 1, reported: 0, number: 0, wanted: null });
   }
   // The frame on screen says its own time; currentTime may lie elsewhere, above all at a variable rate.
   get time() {
@@ -77,6 +84,10 @@ class VideoClock {
   }
   pause() {
     this.command({ posemamba: "pause" });
+  }
+  setLoop(loop) {
+    this.loop = loop;
+    this.command({ posemamba: "loop", loop });
   }
   setRate(rate) {
     this.command({ posemamba: "rate", rate });

@@ -3,7 +3,7 @@
 // find() returns the <video>, another one later on if the page changes it, or nothing. tell(state) gets {posemamba:
 // "state", number, time, shown, playing, rate} whenever anything changed: `time` is currentTime, `shown` the time that the
 // frame on screen has itself (null: not known), `number` that of the last seek obeyed. Returns {obey, report, stop}; obey
-// takes {posemamba: "play" | "pause"}, {posemamba: "rate", rate}, {posemamba: "seek", time, number}.
+// takes {posemamba: "play" | "pause"}, {posemamba: "loop", loop}, {posemamba: "rate", rate}, {posemamba: "seek", time, number}.
 function followVideo(find, tell) {
   let watched = null, shown = null, number = 0;
   const stops = new AbortController();
@@ -43,6 +43,7 @@ function followVideo(find, tell) {
     if (!video) return;
     if (message.posemamba === "play") video.play().catch(report);
     if (message.posemamba === "pause") video.pause();
+    if (message.posemamba === "loop") video.loop = message.loop === true;
     if (message.posemamba === "rate" && message.rate > 0 && message.rate <= 4) video.playbackRate = message.rate;
     if (message.posemamba === "seek" && Number.isFinite(message.time)) {
       number = message.number;

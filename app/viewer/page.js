@@ -26,14 +26,21 @@ function videoButton(viewer) {
   const pick = element("input", { type: "file", accept: "video/*", hidden: true, aria: { label: "Video file" } });
   const open = element("button", { type: "button", className: "pm-open", textContent: "Add video\u2026",
     title: "Play overlay.mp4, or the clip itself, in step beside the skeleton", onclick: () => pick.click() });
-  pick.onchange = () => {
-    if (!pick.files.length) return;
+  const show = (src, isShown = true) => {
     viewer.picture.querySelectorAll("video").forEach((old) => URL.revokeObjectURL(old.src));
-    const video = element("video", { src: URL.createObjectURL(pick.files[0]), playsInline: true, preload: "auto" });
+    const video = element("video", { src, playsInline: true, preload: "auto" });
     video.muted = true;
     viewer.picture.replaceChildren(video);
-    viewer.picture.hidden = false;
-    viewer.follow(video);
+    viewer.picture.hidden = !isShown;
+    return video;
   };
+  pick.onchange = () => pick.files.length && viewer.follow(show(URL.createObjectURL(pick.files[0])));
+  if (viewer.data.has_overlay) {
+    const video = show("overlay.mp4", false); // beside this page, unless it was sent alone
+    video.onloadeddata = () => {
+      viewer.picture.hidden = false;
+      viewer.follow(video);
+    };
+  }
   return element("span", {}, pick, open);
 }

@@ -58,6 +58,7 @@ def contents(result: PoseResult) -> dict[str, Any]:
         "fps": result.video.fps,
         "num_frames": result.video.num_frames,
         "times": _base64(np.round(result.video.timestamps_s, DECIMALS["s"]).astype("<f8")),
+        "has_overlay": result.options.has_overlay,
         "unit": result.models.unit,
         "axes": AXES["y"].about,
         "joint_names": list(H36M17.names),

@@ -6,6 +6,7 @@ const VIEWS = {
   front: { yaw: 0, pitch: 0.06 },
   side: { yaw: Math.PI / 2, pitch: 0.06 },
   top: { yaw: 0, pitch: 1.53 },
+  camera: { yaw: 0, pitch: 0.06 }, // turned to where the camera stood, see aim
 };
 const TRAILS = {
   none: [],
@@ -26,6 +27,8 @@ class Scene {
     this.data = data;
     this.shown = new Set(data.people);
     this.trail = "none";
+    this.chosen = null;
+    this.byPerson = false;
     this.follows = false;
     this.colors = null;
     this.fits = new Map();
@@ -43,12 +46,18 @@ class Scene {
 
   look(name) {
     this.preset = name;
-    Object.assign(this, VIEWS[name], { zoom: 1 });
+    Object.assign(this, VIEWS[name], { zoom: 1, moved: [0, 0, 0], facesCamera: name === "camera" });
   }
 
   turn(dx, dy) {
     this.yaw -= dx;
     this.pitch = Math.max(-0.15, Math.min(1.55, this.pitch + dy));
+  }
+
+  // Moves the point that is looked at, by pixels.
+  pan(dx, dy) {
+    const { right, up } = this.axes, scale = this.distance / this.focal;
+    for (let axis = 0; axis < 3; axis++) this.moved[axis] -= scale * (dx * right[axis] - dy * up[axis]);
   }
 
   magnify(factor) {
@@ -91,10 +100,21 @@ class Scene {
     const fit = this.fit(shot);
     this.shot = shot;
     const center = this.follows ? this.centroid(frame) : null;
-    this.target = center ? [center[0], fit.target[1], center[1]] : fit.target;
+    const target = center ? [center[0], fit.target[1], center[1]] : fit.target;
+    if (this.facesCamera) this.faceCamera(shot, target);
+    this.target = target.map((place, axis) => place + this.moved[axis]);
     this.distance = fit.distance / this.zoom;
     this.axes = axesOf(this.yaw, this.pitch);
     this.focal = this.height / 2 / Math.tan(FIELD_OF_VIEW / 2);
+  }
+
+  // Looks from the side where the camera stood, above the origin of the world; from the front where nobody knows.
+  faceCamera(shot, target) {
+    this.facesCamera = false;
+    const person = this.data.people.find((each) => each.shot === shot && each.root);
+    if (!person) return;
+    const [x, y, z] = [-target[0], person.offset[1] - target[1], -target[2]];
+    Object.assign(this, { yaw: Math.atan2(x, z), pitch: Math.atan2(y, Math.hypot(x, z)) });
   }
 
   // Returns the point to look at in a shot and the distance from which nearly all of its poses are in view.
@@ -206,9 +226,14 @@ class Scene {
     context.fillRect(0, 0, this.width, this.height);
   }
 
-  drawGrid(context) {
+  // Whether anybody in the shot knows where the floor is.
+  hasFloor() {
     const people = this.data.people.filter((person) => person.shot === this.shot);
-    if (people.length && !people.some((person) => person.has_floor)) return; // nobody knows where it is
+    return !people.length || people.some((person) => person.has_floor);
+  }
+
+  drawGrid(context) {
+    if (!this.hasFloor()) return;
     const { cell } = this, reach = Math.ceil(Math.min(24, Math.max(5, (1.1 * this.distance) / cell)));
     const [cx, cz] = [this.target[0], this.target[2]].map((c) => Math.round(c / cell));
     const levels = new Map();
@@ -238,24 +263,6 @@ class Scene {
     }
   }
 
-  drawShadow(context, person, row) {
-    const pelvis = person.has_floor && this.projectJoint(person, row, 0, 0);
-    if (!pelvis) return;
-    context.save();
-    context.lineCap = context.lineJoin = "round";
-    context.lineWidth = Math.max(1, 0.05 * this.body * pelvis[2]);
-    context.strokeStyle = css(this.colors.shadow, this.colors.shadowOpacity);
-    context.beginPath(); // one path: where limbs cross, the shadow is no darker
-    for (const { a, b } of this.bones) {
-      const from = this.projectJoint(person, row, a, 0), to = this.projectJoint(person, row, b, 0);
-      if (!from || !to) continue;
-      context.moveTo(from[0], from[1]);
-      context.lineTo(to[0], to[1]);
-    }
-    context.stroke();
-    context.restore();
-  }
-
   drawTrail(context, person, row) {
     const { times, joint_names: names, sides } = this.data;
     const now = times[person.start + row];
@@ -280,53 +287,6 @@ class Scene {
         before = point;
       }
     }
-  }
-
-  drawBodies(context, present) {
-    const parts = [];
-    for (const { person, row } of present) {
-      const points = this.data.sides.map((_, joint) => this.projectJoint(person, row, joint));
-      const opacity = this.data.sides.map((_, joint) => this.opacity(person, row, joint));
-      const nearest = points.map(() => 0);
-      for (const { a, b, side } of this.bones) {
-        if (!points[a] || !points[b]) continue;
-        const near = (points[a][2] + points[b][2]) / 2;
-        nearest[a] = Math.max(nearest[a], near);
-        nearest[b] = Math.max(nearest[b], near);
-        const color = this.mix(this.sideColor(side), Math.min(opacity[a], opacity[b]));
-        parts.push({ near, from: points[a], to: points[b], size: 0.026 * this.body * near, color, opacity: opacity[a] });
-      }
-      points.forEach((point, joint) => {
-        if (!point) return;
-        const size = (joint === this.head ? 0.045 : 0.019) * this.body * point[2];
-        const color = this.mix(lighter(this.sideColor(this.data.sides[joint])), opacity[joint]);
-        parts.push({ near: nearest[joint], from: point, to: null, size, color, opacity: opacity[joint] });
-      });
-    }
-    parts.sort((a, b) => a.near - b.near);
-    context.lineCap = "round";
-    for (const { from, to, size, color, opacity } of parts) {
-      const rim = Math.max(0.75, 0.12 * size), width = Math.max(1.5, size);
-      for (const [grown, fill] of [[rim, css(this.mix(this.colors.outline, opacity))], [0, css(color)]]) {
-        context.beginPath();
-        if (to) {
-          context.lineWidth = width + 2 * grown;
-          context.strokeStyle = fill;
-          context.moveTo(from[0], from[1]);
-          context.lineTo(to[0], to[1]);
-          context.stroke();
-        } else {
-          context.fillStyle = fill;
-          context.arc(from[0], from[1], width + grown, 0, 2 * Math.PI);
-          context.fill();
-        }
-      }
-    }
-  }
-
-  opacity(person, row, joint) {
-    const score = person.scores[row * this.data.numJoints + joint] / PER_SCORE / FULL_SCORE;
-    return Math.max(FAINTEST, Math.min(1, score) * (person.flags[row] & OBSERVED ? 1 : UNOBSERVED));
   }
 
   drawTag(context, person, row) {
@@ -363,7 +323,7 @@ class Scene {
       context.fillText(name, x + 1.4 * dx, y + 1.4 * dy);
     });
     context.textAlign = "left";
-    if (this.data.unit === "m") context.fillText("grid 1 m", x + 36, y);
+    if (this.data.unit === "m" && this.hasFloor()) context.fillText("grid 1 m", x + 36, y);
   }
 
   // Colors, as [red, green, blue].

@@ -20,7 +20,7 @@ class Viewer {
     this.scene = new Scene(this.canvas, data);
     this.plot = new Plot(this.plotCanvas, this.scene);
     this.plot.choose(curveChoices(data)[0]);
-    this.plot.person = data.people[0] ?? null;
+    this.scene.chosen = this.plot.person = data.people[0] ?? null;
     this.clock = new OwnClock(data.times, () => this.wake());
     this.listen(keys);
     this.setTheme(matchMedia("(prefers-color-scheme: dark)").matches);
@@ -53,7 +53,8 @@ class Viewer {
       element("label", { className: "pm-check", title: "Keep the people in the middle" }, this.followBox, "Follow"),
       this.trailPick);
     this.tip = element("p", { className: "pm-tip", hidden: true });
-    this.stage = element("div", { className: "pm-stage" }, this.canvas, this.tip, this.chips, tools, this.note);
+    this.actions = this.buildActions();
+    this.stage = element("div", { className: "pm-stage" }, this.canvas, this.tip, this.chips, tools, this.note, this.help);
     this.picture = element("div", { className: "pm-picture", hidden: true });
     return element("div", { className: "pm-middle" }, this.picture, this.stage);
   }
@@ -75,7 +76,7 @@ class Viewer {
       button("One frame back (left arrow)", "\u2039", () => this.step(-1), { className: "pm-step" }),
       this.playButton,
       button("One frame on (right arrow)", "\u203a", () => this.step(1), { className: "pm-step" }),
-      this.readout, this.speedPick)];
+      this.readout, this.actions, this.speedPick)];
   }
 
   buildPanel() {
@@ -99,11 +100,7 @@ class Viewer {
     this.spanPick.hidden = this.spanPick.options.length < 2;
     this.personPick = select("Person of the plot", [
       ...data.people.map((person, i) => option(i, `Person ${person.id}`)), option("", "Everybody"),
-    ], (index) => {
-      this.plot.person = data.people[index] ?? null;
-      this.plot.changed();
-      this.wake(true);
-    });
+    ], (index) => this.choose(data.people[index] ?? null));
     this.personPick.hidden = data.people.length < 2;
     this.legend = element("div", { className: "pm-legend" });
     const plotHead = element("div", { className: "pm-plothead" }, this.curvePick, this.personPick, this.spanPick, this.legend);
@@ -143,6 +140,13 @@ class Viewer {
     on(this.canvas, "pointerdown", (event) => {
       this.canvas.setPointerCapture(event.pointerId);
       touches.set(event.pointerId, [event.clientX, event.clientY]);
+      this.pressed = [event.offsetX, event.offsetY];
+    });
+    on(this.canvas, "contextmenu", (event) => event.preventDefault());
+    on(this.canvas, "click", (event) => {
+      const [x, y] = [event.offsetX, event.offsetY], isDrag = Math.hypot(x - this.pressed?.[0], y - this.pressed?.[1]) > 4;
+      const found = !isDrag && this.scene.pick(x, y, this.frame);
+      if (found) this.choose(found.person);
     });
     on(this.canvas, "pointermove", (event) => {
       const before = touches.get(event.pointerId);
@@ -152,6 +156,7 @@ class Viewer {
       const other = [...touches].find(([id]) => id !== event.pointerId)?.[1];
       const apart = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]);
       if (other) this.scene.magnify(apart(now) / Math.max(1, apart(before)));
+      else if (event.shiftKey || event.buttons & 6) this.scene.pan(now[0] - before[0], now[1] - before[1]);
       else this.scene.turn((now[0] - before[0]) * 0.008, (now[1] - before[1]) * 0.008);
       touches.set(event.pointerId, now);
       this.wake(true);
@@ -202,6 +207,12 @@ class Viewer {
       1: () => this.look("front"),
       2: () => this.look("side"),
       3: () => this.look("top"),
+      4: () => this.look("camera"),
+      p: () => this.setByPerson(!this.scene.byPerson),
+      l: () => this.setLoop(!this.clock.loop),
+      s: () => this.snapshot(),
+      f: () => this.toggleFullScreen(),
+      "?": () => this.toggleHelp(),
     };
     if (!actions[event.key]) return;
     event.preventDefault();
@@ -229,16 +240,12 @@ class Viewer {
   attach(clock) {
     this.clock.detach();
     this.clock = clock;
+    this.setLoop(false);
     this.wake(true);
   }
 
-  play() {
-    this.clock.play();
-  }
-
-  pause() {
-    this.clock.pause();
-  }
+  play() { this.clock.play(); }
+  pause() { this.clock.pause(); }
 
   toggle() {
     if (this.clock.playing) this.pause();
@@ -374,7 +381,7 @@ class Viewer {
       const name = [many ? person.id : "", side === "middle" ? "" : side].filter((part) => part !== "").join(" ");
       const entry = this.legend.children[i];
       entry.dot.style.background = css(color, many && side === "right" ? 0.55 : 1);
-      entry.lastChild.data = `${name} ${value.toFixed(digits)}${unitOf(this.data, kind)}`;
+      entry.lastChild.data = `${name} ${isNaN(value) ? "unseen" : `${value.toFixed(digits)}${unitOf(this.data, kind)}`}`;
     });
   }
 

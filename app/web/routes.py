@@ -252,7 +252,7 @@ class _Login:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         given = dict(scope.get("headers", [])).get(b"authorization", b"")
-        is_open = scope["type"] != "http" or scope["path"] == "/health"
+        is_open = scope["type"] == "lifespan" or scope["path"] == "/health"
         if not is_open and not secrets.compare_digest(given, self._expected):
             refusal = Response(
                 "Name and password, please.", 401, {"WWW-Authenticate": 'Basic realm="posemamba", charset="UTF-8"'}

@@ -21,7 +21,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -217,13 +217,17 @@ def _analyze(order: dict[str, Any], report: _Reporter) -> dict[str, Any]:
 
 def _rewrite(task: ClipTask, source: Path, report: _Reporter) -> Outcome:
     """Write the results in ``source`` again for those whom ``task.options`` choose; no network runs."""
+    from app.convert import edit
     from app.export import export
-    from app.stored_result import keep_people, read_result
+    from app.pose_reader import read_result
     from app.video.reader import probe
 
     began = time.perf_counter()
-    result = read_result(source / "pose.json", probe(task.clip, task.options))
-    result = keep_people(result, task.options.people)
+    stored = read_result(source)
+    result = replace(stored, video=probe(task.clip, task.options), options=task.options)
+    vars(result).update({name: getattr(stored, name) for name in ("video_sha256", "quality", "floors")})
+    # What else the options ask for is in the numbers already.
+    result = edit(result, replace(task.options, smooth_hz=None, has_rigid_bones=False, lock_feet=False))
     with temporary_folder(task.out, task.name) as part:
         export(result, part, formats=task.options.formats, has_overlay=task.options.has_overlay, progress=report)
         record = {"status": "done", **summarize(result), "seconds": round(time.perf_counter() - began, 3)}

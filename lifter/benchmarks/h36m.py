@@ -87,20 +87,21 @@ def read_h36m(path: Path) -> H36M:
     content = read_pickle(file)
     if not isinstance(content, dict) or not isinstance(content.get("test"), dict):
         raise ValueError(f"{file} holds no dict 'test'; expected h36m_sh_conf_cam_source_final.pkl")
-    arrays = _Columns(file, content["test"])
-    cameras = arrays.texts("camera_name")
+    test = content["test"]
+    cameras = _column(file, test, "camera_name", str)
     unknown = sorted(set(cameras) - set(PICTURE_SIZES))
     if unknown:
         raise ValueError(f"{file} names the cameras {unknown[:4]}; expected {', '.join(PICTURE_SIZES)}")
     known, index = np.unique(cameras, return_inverse=True)
+    scores = _column(file, test, "confidence", np.float64, 17) if "confidence" in test else None
     return H36M(
-        keypoints_px=arrays.numbers("joint_2d", 17)[..., :2] - 0.5,
-        scores=arrays.numbers("confidence", 17).reshape(len(cameras), 17) if "confidence" in content["test"] else None,
+        keypoints_px=_column(file, test, "joint_2d", np.float64, 17)[..., :2] - 0.5,
+        scores=None if scores is None else scores.reshape(len(cameras), 17),
         picture_sizes=np.array([PICTURE_SIZES[str(name)] for name in known])[index],
-        sources=arrays.texts("source"),
-        actions=arrays.texts("action"),
-        mm_per_px=arrays.numbers("2.5d_factor").reshape(len(cameras)),
-        joints_mm=arrays.numbers("joints_2.5d_image", 17),
+        sources=_column(file, test, "source", str),
+        actions=_column(file, test, "action", str),
+        mm_per_px=_column(file, test, "2.5d_factor", np.float64).reshape(len(cameras)),
+        joints_mm=_column(file, test, "joints_2.5d_image", np.float64, 17),
     )
 
 
@@ -114,30 +115,21 @@ def _find(path: Path) -> Path:
     return found[0]
 
 
-class _Columns:
-    """The arrays of a dict, all with one row per frame."""
-
-    def __init__(self, file: Path, content: dict[str, Any]) -> None:
-        self.file, self.content = file, content
-        self.num_frames = len(self._get("source"))
-
-    def _get(self, key: str) -> Any:
-        if key not in self.content:
-            raise ValueError(f"{self.file} lacks test/{key}; it holds {', '.join(map(str, self.content))}")
-        return self.content[key]
-
-    def numbers(self, key: str, joints: int | None = None) -> np.ndarray:
-        values = np.asarray(self._get(key), np.float64)
-        axes = (self.num_frames,) if joints is None else (self.num_frames, joints)
-        if values.shape[: len(axes)] != axes or not np.isfinite(values).all():
-            raise ValueError(f"{self.file}: test/{key} must hold finite numbers {axes}, got shape {values.shape}")
-        return values
-
-    def texts(self, key: str) -> np.ndarray:
-        values = np.asarray(self._get(key)).astype(str)
-        if values.shape != (self.num_frames,):
-            raise ValueError(f"{self.file}: test/{key} must have shape ({self.num_frames},), got {values.shape}")
-        return values
+def _column(file: Path, test: dict[str, Any], key: str, dtype: type, *joints: int) -> np.ndarray:
+    """Return an array with one row per frame: (F, *joints, ...) of finite numbers, or (F,) texts."""
+    for needed in ("source", key):
+        if needed not in test:
+            raise ValueError(f"{file} lacks test/{needed}; it holds {', '.join(map(str, test))}")
+    axes = (len(test["source"]), *joints)
+    try:
+        values: np.ndarray = np.asarray(test[key]).astype(dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: test/{key} is no array of numbers or texts: {error}") from error
+    if dtype is str and values.shape != axes:
+        raise ValueError(f"{file}: test/{key} must have shape {axes}, got {values.shape}")
+    if values.shape[: len(axes)] != axes or (dtype is not str and not np.isfinite(values).all()):
+        raise ValueError(f"{file}: test/{key} must hold finite numbers {axes}, got shape {values.shape}")
+    return values
 
 
 def cut_clips(sources: np.ndarray, window: int) -> np.ndarray:
@@ -183,10 +175,17 @@ def score_h36m(
     clips = clips[[recording not in DROPPED for recording in recordings]]
     if len(clips) == 0:
         raise ValueError(f"no clip of {lifter.window} frames in the data; expected the test half of Human3.6M")
-    scores = _Scores(data)
+    per_frame = {name: np.zeros(len(data.sources)) for name in ("P1", "P2", "N")}
+    velocity: dict[str, list[float]] = {str(action): [] for action in np.unique(data.actions)}
     for frames, joints in zip(clips, lift_clips(lifter, data, clips, use_flip, progress), strict=True):
-        scores.add(frames, joints)
-    return scores.by_action()
+        truth = data.joints_mm[frames] / metrics.MM
+        # A stretched clip repeats frames; the last copy counts, as published.
+        per_frame["P1"][frames] = metrics.mpjpe(joints, truth)
+        per_frame["P2"][frames] = metrics.p_mpjpe(joints, truth)
+        per_frame["N"][frames] = metrics.n_mpjpe(joints, truth)
+        if len(np.unique(frames)) == len(frames):
+            velocity[str(data.actions[frames[0]])] += metrics.velocity_error(joints, truth).tolist()
+    return _by_action(data.actions, per_frame, velocity)
 
 
 def lift_clips(
@@ -216,32 +215,16 @@ def lift_clips(
     return joints * half_width * data.mm_per_px[clips][..., None, None] / metrics.MM
 
 
-class _Scores:
-    """Errors of all frames seen so far."""
-
-    def __init__(self, data: H36M) -> None:
-        self.data = data
-        self.per_frame = {name: np.zeros(len(data.sources)) for name in ("P1", "P2", "N")}
-        self.velocity: dict[str, list[float]] = {str(action): [] for action in np.unique(data.actions)}
-
-    def add(self, frames: np.ndarray, joints: np.ndarray) -> None:
-        """Score joints (T, 17, 3) m of a clip with these ``frames`` (T,)."""
-        truth = self.data.joints_mm[frames] / metrics.MM
-        # A stretched clip repeats frames; the last copy counts, as published.
-        self.per_frame["P1"][frames] = metrics.mpjpe(joints, truth)
-        self.per_frame["P2"][frames] = metrics.p_mpjpe(joints, truth)
-        self.per_frame["N"][frames] = metrics.n_mpjpe(joints, truth)
-        if len(np.unique(frames)) == len(frames):
-            self.velocity[str(self.data.actions[frames[0]])] += metrics.velocity_error(joints, truth).tolist()
-
-    def by_action(self) -> dict[str, dict[str, float]]:
-        """Return mean errors by action, and the mean of the actions; actions without a scored frame are left out."""
-        is_scored = self.per_frame["P1"] > 0
-        table = {}
-        for action, velocities in self.velocity.items():
-            frames = is_scored & (self.data.actions == action)
-            if frames.any():
-                table[action] = {name: float(errors[frames].mean()) for name, errors in self.per_frame.items()}
-                table[action]["V"] = float(np.mean(velocities)) if velocities else float("nan")
-        table["mean"] = {name: float(np.nanmean([row[name] for row in table.values()])) for name in ERRORS}
-        return table
+def _by_action(
+    actions: np.ndarray, per_frame: dict[str, np.ndarray], velocity: dict[str, list[float]]
+) -> dict[str, dict[str, float]]:
+    """Return mean errors by action, and the mean of the actions; actions without a scored frame are left out."""
+    is_scored = per_frame["P1"] > 0
+    table = {}
+    for action, steps in velocity.items():
+        frames = is_scored & (actions == action)
+        if frames.any():
+            table[action] = {name: float(errors[frames].mean()) for name, errors in per_frame.items()}
+            table[action]["V"] = float(np.mean(steps)) if steps else float("nan")
+    table["mean"] = {name: float(np.nanmean([row[name] for row in table.values()])) for name in ERRORS}
+    return table

@@ -84,7 +84,7 @@ class HyperGraph(GraphMixer):
     adjacency: Tensor
 
     def __init__(self, d: int, *, use_bodyscale: bool) -> None:
-        super().__init__(d, NUM_JOINTS)
+        super().__init__(d, nn.BatchNorm1d(NUM_JOINTS))
         self.alpha1 = nn.Parameter(torch.ones(1))
         self.alpha2 = nn.Parameter(torch.ones(1))
         self.p_adj = nn.Parameter(hypergraph(PARTS))

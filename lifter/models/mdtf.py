@@ -13,18 +13,16 @@ Symbols: B windows, T frames, J = 17 joints, d model width and, as ``expand`` is
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifter.models.layers.bimamba import BiMamba
 from lifter.models.layers.bone_aware import BoneAware, MambaBlock, bone_classes, bone_features, turned
-from lifter.models.layers.initial import normal_
+from lifter.models.layers.graph_mixers import GraphMixer, joint_adjacency
 from lifter.models.layers.inputs import NUM_JOINTS, check_keypoints, rows_from
 from lifter.models.layers.residual import MLP, Fusion, dropped, rising
 from lifter.skeletons import H36M17
@@ -82,23 +80,15 @@ class JointNorm(nn.BatchNorm1d):
         return y
 
 
-class JointGraph(nn.Module):
+class JointGraph(GraphMixer):
     """Graph convolution over the skeleton: ReLU(x + norm(A V x + U x)), A the normalized adjacency of the bones."""
 
     adjacency: Tensor
 
     def __init__(self, d: int, *, is_reversed: bool) -> None:
-        super().__init__()
-        self.U = nn.Linear(d, d)
-        self.V = nn.Linear(d, d)
-        for linear in (self.U, self.V):
-            normal_(linear.weight, math.sqrt(2 / d))
-        self.batch_norm = JointNorm(is_reversed=is_reversed)
-        near = np.zeros((NUM_JOINTS, NUM_JOINTS), np.float32)
-        for a, b in H36M17.edges:
-            near[a, b] = near[b, a] = 1
-        degree = near.sum(1)
-        self.register_buffer("adjacency", torch.tensor(near / np.sqrt(degree * degree[:, None])), persistent=False)
+        super().__init__(d, JointNorm(is_reversed=is_reversed))
+        near = [[a + b - joint for a, b in H36M17.edges if joint in (a, b)] for joint in range(NUM_JOINTS)]
+        self.register_buffer("adjacency", joint_adjacency(near), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (rows, J, d) for x (rows, J, d)."""

@@ -1,4 +1,4 @@
-"""The selective scan: ``selective_scan`` and ``cross_scan`` with a choice of backends.
+"""The selective scan over tokens in several orders at once: ``cross_scan`` with a choice of backends.
 
 Backends: ``cpu`` (compiled C++: AVX-512, AVX2 or portable), ``triton`` (fused kernels for CUDA GPUs), ``mamba_ssm``
 (the CUDA kernel of that package, an optional extra), ``torch`` (a time-major loop, needs nothing), ``reference`` (the
@@ -82,59 +82,6 @@ def describe(backend: str) -> str:
     return "triton (interpreted)" if backend == "triton" and triton_scan.is_interpreted() else backend
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    *,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    backend: str = "auto",
-) -> Tensor:
-    """Return y (B, D, L) of the selective scan, laid out as in mamba-ssm; differentiable in every tensor.
-
-        h_l = exp(delta_l A) h_(l-1) + delta_l u_l B_l,   y_l = <C_l, h_l> + D u_l,   h_(-1) = 0
-
-    Args:
-        u: (B, D, L) input.
-        delta: (B, D, L) step sizes, before bias and softplus.
-        A: (D, N) real, negative.
-        B: (B, G, N, L) input gates; D / G neighboring channels share one.
-        C: (B, G, N, L) output gates.
-        D: (D,) skip weights.
-        delta_bias: (D,) added to ``delta``.
-        delta_softplus: Whether ``delta`` passes through softplus (the identity above 20).
-        backend: One of ``BACKENDS`` or "auto".
-
-    Raises:
-        ValueError: Shapes that do not fit, or an unknown backend.
-        RuntimeError: The chosen backend cannot run here.
-    """
-    batch, channels, L = u.shape
-    groups, N = B.shape[1], A.shape[-1]
-    expected = {
-        "delta": (batch, channels, L),
-        "A": (channels, N),
-        "B": (batch, groups, N, L),
-        "C": (batch, groups, N, L),
-        "D": (channels,),
-        "delta_bias": (channels,),
-    }
-    given = {"delta": delta, "A": A, "B": B, "C": C, "D": D, "delta_bias": delta_bias}
-    for name, tensor in given.items():
-        if tensor is not None and tuple(tensor.shape) != expected[name]:
-            raise ValueError(
-                f"{name} must have shape {expected[name]} for u {tuple(u.shape)}, got {tuple(tensor.shape)}"
-            )
-    if channels % groups:
-        raise ValueError(f"{channels} channels cannot be shared by {groups} groups")
-    module = BACKENDS[resolve_backend(backend, u.device)]
-    return module.selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
-
-
 def cross_scan(
     sources: Sequence[Tensor],
     projections: Sequence[Tensor],
@@ -148,8 +95,12 @@ def cross_scan(
 ) -> Tensor:
     """Return y (B, L, E): K selective scans along different orders of the same L tokens, summed token by token.
 
-    Token-major: no walk is copied, reversed or materialised by the compiled backends. Walk k reads source ``k % S`` and
-    block ``k // S`` of that source's projections.
+    Along every order, with steps delta_l = softplus(projected step inputs + bias):
+
+        h_l = exp(delta_l A) h_(l-1) + delta_l u_l B_l,   y_l = <C_l, h_l> + D u_l,   h_(-1) = 0
+
+    Differentiable in every tensor. Token-major: no walk is copied, reversed or materialised by the compiled backends.
+    Walk k reads source ``k % S`` and block ``k // S`` of that source's projections.
 
     Args:
         sources: S tensors (B, L, E).

@@ -97,33 +97,15 @@ def why_not(device: torch.device) -> str | None:
     return None if best_kernel() else str(kernel("portable"))
 
 
-def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False, *, instructions=None) -> Tensor:
-    """Return y (B, D, L); shapes as in ``lifter.scan.selective_scan``. At most 16 states."""
-    groups, L = B.shape[1], u.shape[2]
-    E = u.shape[1] // groups
-    order = torch.arange(L, dtype=torch.int32).expand(groups, L)
-    bias = u.new_zeros(groups * E) if delta_bias is None else delta_bias
-    by_group = [x.transpose(1, 2).split(E, dim=2) for x in (u, delta)]  # token-major, one (B, L, E) per group
-    gates = torch.cat([B, C], dim=2).permute(1, 0, 3, 2)  # (G, B, L, 2 N)
-    keep = _wants_gradients(u, delta, A, B, C, D, bias)
-    y = _Scan.apply(
-        _Layout(groups, groups, 0, A.shape[1], delta_softplus, False, keep, instructions),
-        order, u.new_zeros(groups, E, 0), bias.view(groups, E), A.view(groups, E, -1), D.view(groups, E),
-        *by_group[0], *gates.unbind(0), *by_group[1],
-    )  # fmt: skip
-    return torch.cat(y, dim=2).transpose(1, 2)
-
-
 def cross_scan(sources, projections, dt_weight, dt_bias, A, D, order, *, instructions=None) -> Tensor:
     """Return y (B, L, E); shapes as in ``lifter.scan.cross_scan``. At most 16 states."""
     (K, _, R), N = dt_weight.shape, A.shape[2]
-    keep = _wants_gradients(dt_weight, dt_bias, A, D, *sources, *projections)
-    layout = _Layout(K, len(sources), R, N, True, True, keep, instructions)
-    return _Scan.apply(layout, order.to(torch.int32), dt_weight, dt_bias, A, D, *sources, *projections)[0]
-
-
-def _wants_gradients(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    if N > 16:
+        raise ValueError(f"the compiled CPU scan holds at most 16 states, got {N}; use backend='torch'")
+    inputs = (dt_weight, dt_bias, A, D, *sources, *projections)
+    keeps_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    layout = _Layout(K, len(sources), R, N, keeps_states, library(instructions))
+    return _Scan.apply(layout, order.to(torch.int32), *inputs)
 
 
 @dataclass(frozen=True)
@@ -134,23 +116,12 @@ class _Layout:
     num_sources: int
     R: int
     N: int
-    softplus: bool
-    is_summed: bool
     keeps_states: bool
-    instructions: str | None
-
-    def __post_init__(self) -> None:
-        if self.N > 16:
-            raise ValueError(f"the compiled CPU scan holds at most 16 states, got {self.N}; use backend='torch'")
-
-    @property
-    def library(self) -> ctypes.CDLL:
-        """The compiled kernel."""
-        return library(self.instructions)
+    library: ctypes.CDLL
 
 
 class _Scan(torch.autograd.Function):
-    """K walks over token-major arrays; the tensors after D are sources, projections and (optionally) step sizes."""
+    """K walks over token-major arrays; the tensors after D are sources and projections."""
 
     @staticmethod
     def forward(ctx, layout: _Layout, order, dt_weight, dt_bias, A, D, *tensors):
@@ -158,8 +129,8 @@ class _Scan(torch.autograd.Function):
         E = tensors[0].shape[2]
         # padded channels get a zero source and zero parameters: they add nothing to any output or gradient
         pad = -E % CHANNEL_MULTIPLE
-        sources, deltas = ([_padded(x, pad) for x in part] for part in (tensors[:n], tensors[2 * n :]))
-        projections = [_padded_gates(x, R, layout.N) for x in tensors[n : 2 * n]]
+        sources = [_padded(x, pad) for x in tensors[:n]]
+        projections = [_padded_gates(x, R, layout.N) for x in tensors[n:]]
         A2 = torch.nn.functional.pad(A, (0, 16 - layout.N)).transpose(1, 2) * math.log2(math.e)  # (K, 16, E)
         weights = [
             _padded(dt_weight.transpose(1, 2), pad),  # (K, R, E)
@@ -168,39 +139,36 @@ class _Scan(torch.autograd.Function):
             _padded(D, pad),
         ]
         B, L, padded = sources[0].shape
-        outputs = [torch.empty_like(sources[0]) for _ in range(1 if layout.is_summed else K)]
+        y = torch.empty_like(sources[0])
         chunks = -(-L // layout.library.scan_chunk())
         checkpoints = torch.empty(K, B, chunks, 16, padded) if layout.keeps_states else None
-        directions = _directions(layout, order, sources, projections, deltas, weights)
+        directions = _directions(layout, order, sources, projections, weights)
         for k, direction in enumerate(directions):
-            direction.y, direction.adds_y = outputs[k % len(outputs)].data_ptr(), int(k >= len(outputs))
+            direction.y, direction.adds_y = y.data_ptr(), int(k > 0)
             direction.checkpoints = 0 if checkpoints is None else checkpoints[k].data_ptr()
         layout.library.scan_forward(ctypes.byref(directions), K, B, L, padded, torch.get_num_threads())
-        ctx.layout, ctx.E, ctx.counts = layout, E, (len(sources), len(projections), len(deltas))
-        ctx.save_for_backward(order, checkpoints, *weights, *sources, *projections, *deltas)
-        return tuple(y[..., :E] for y in outputs)
+        ctx.layout, ctx.E = layout, E
+        ctx.save_for_backward(order, checkpoints, *weights, *sources, *projections)
+        return y[..., :E]
 
     @staticmethod
-    def backward(ctx, *dys):
+    def backward(ctx, dy):
         layout, E = ctx.layout, ctx.E
         order, checkpoints, *saved = ctx.saved_tensors
-        weights, rest = saved[:4], saved[4:]
         n = layout.num_sources
-        sources, projections, deltas = rest[:n], rest[n : 2 * n], rest[2 * n :]
+        weights, sources, projections = saved[:4], saved[4 : 4 + n], saved[4 + n :]
         B, L, padded = sources[0].shape
-        dys_padded = [_padded(dy, padded - E) for dy in dys]
+        dy = _padded(dy, padded - E)
         dsources = [torch.empty_like(x) for x in sources]
         dprojections = [torch.empty_like(x) for x in projections]
-        ddeltas = [torch.empty_like(x) for x in deltas]
         dweights = [torch.empty(layout.K, B, *w.shape[1:]) for w in weights]  # one row per sample, summed below
-        directions = _directions(layout, order, sources, projections, deltas, weights)
+        directions = _directions(layout, order, sources, projections, weights)
         for k, direction in enumerate(directions):
             source, slot = k % n, k // n
             direction.checkpoints = checkpoints[k].data_ptr()
-            direction.dy = dys_padded[k % len(dys_padded)].data_ptr()
+            direction.dy = dy.data_ptr()
             direction.dsource, direction.adds_dsource = dsources[source].data_ptr(), int(k >= n)
             direction.dproj = dprojections[source].data_ptr() + 4 * slot * (layout.R + 32)
-            direction.ddelta = ddeltas[source].data_ptr() if deltas else 0
             for name, gradient in zip(("ddt_weight", "ddt_bias", "dA2", "dD"), dweights, strict=True):
                 setattr(direction, name, gradient[k].data_ptr())
             if not ctx.needs_input_grad[4]:
@@ -212,7 +180,6 @@ class _Scan(torch.autograd.Function):
             dA[:, : layout.N].transpose(1, 2) if ctx.needs_input_grad[4] else None, dD,
             *(x[..., :E] for x in dsources),
             *(_unpadded_gates(x, layout.R, layout.N) for x in dprojections),
-            *(x[..., :E] for x in ddeltas),
         )  # fmt: skip
 
 
@@ -243,7 +210,6 @@ def _directions(
     order: Tensor,
     sources: Sequence[Tensor],
     projections: Sequence[Tensor],
-    deltas: Sequence[Tensor],
     weights: Sequence[Tensor],
 ) -> ctypes.Array:
     """Return the C descriptions of all K walks; the tensors must outlive the call that uses them."""
@@ -252,10 +218,9 @@ def _directions(
         source, slot = k % layout.num_sources, k // layout.num_sources
         direction.source = sources[source].data_ptr()
         direction.proj = projections[source].data_ptr() + 4 * slot * (layout.R + 32)
-        direction.delta = deltas[source].data_ptr() if deltas else 0
         direction.order = order[k].data_ptr()
         for name, weight in zip(("dt_weight", "dt_bias", "A2", "D"), weights, strict=True):
             setattr(direction, name, weight[k].data_ptr())
         direction.proj_stride = projections[source].shape[-1]
-        direction.rank, direction.softplus, direction.group = layout.R, int(layout.softplus), source
+        direction.rank, direction.softplus, direction.group = layout.R, 1, source
     return directions

@@ -43,8 +43,8 @@ def _interface() -> ModuleType | str:
         )
 
 
-def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False) -> Tensor:
-    """Return y (B, D, L), of u's type; shapes as in ``lifter.scan.selective_scan``. At most 256 states.
+def selective_scan(u, delta, A, B, C, D) -> Tensor:
+    """Return y (B, D, L), of u's type; shapes as in ``reference.selective_scan``. At most 256 states.
 
     The kernel wants u, delta, B and C of one type and the rest in float32; here all of it is float32.
     """
@@ -53,11 +53,7 @@ def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False) 
     interface = _interface()
     if isinstance(interface, str):
         raise RuntimeError(interface)
-    bias = None if delta_bias is None else delta_bias.float()
-    y = interface.selective_scan_fn(
-        u.float(), delta.float(), A.float(), B.float(), C.float(), D.float(), z=None, delta_bias=bias,
-        delta_softplus=delta_softplus,
-    )  # fmt: skip
+    y = interface.selective_scan_fn(u.float(), delta.float(), A.float(), B.float(), C.float(), D.float())
     return y.to(u.dtype)
 
 

@@ -19,18 +19,18 @@ def why_not(device: torch.device) -> str | None:
     return None
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> Tensor:
-    """Return y (B, D, L) of the scan; shapes as in ``lifter.scan.selective_scan``."""
-    delta, B, C = per_channel(u, delta, B, C, delta_bias, delta_softplus)
+def selective_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor) -> Tensor:
+    """Return y (B, D, L) of the scan of one sequence, laid out as in mamba-ssm.
+
+    Args:
+        u: (B, D, L) input.
+        delta: (B, D, L) step sizes, positive.
+        A: (D, N) real, negative.
+        B: (B, G, N, L) input gates; D / G neighboring channels share one.
+        C: (B, G, N, L) output gates.
+        D: (D,) skip weights.
+    """
+    B, C = (gate.repeat_interleave(u.shape[1] // gate.shape[1], dim=1) for gate in (B, C))  # (B, D, N, L)
     h = u.new_zeros(u.shape[0], u.shape[1], A.shape[1])  # (B, D, N)
     y = []
     for t in range(u.shape[2]):
@@ -38,16 +38,6 @@ def selective_scan(
         h = decay * h + (delta[:, :, t] * u[:, :, t])[..., None] * B[..., t]
         y.append((h * C[..., t]).sum(-1) + D * u[:, :, t])
     return torch.stack(y, dim=2)  # (B, D, L)
-
-
-def per_channel(u, delta, B, C, delta_bias, delta_softplus):
-    """Return the final step sizes (B, D, L), and B and C repeated for every channel of their group (B, D, N, L)."""
-    if delta_bias is not None:
-        delta = delta + delta_bias[:, None]
-    if delta_softplus:
-        delta = F.softplus(delta)  # the identity above 20, torch's own threshold
-    channels = u.shape[1] // B.shape[1]
-    return delta, B.repeat_interleave(channels, dim=1), C.repeat_interleave(channels, dim=1)
 
 
 def cross_scan(
@@ -75,10 +65,8 @@ def cross_scan(
         delta.append((step @ dt_weight[k].T).transpose(1, 2))
         B.append(gate_in.transpose(1, 2))  # (B, N, L)
         C.append(gate_out.transpose(1, 2))
-    y = scan(
-        torch.cat(u, 1), torch.cat(delta, 1), A.reshape(K * E, N), torch.stack(B, 1), torch.stack(C, 1), D.reshape(-1),
-        dt_bias.reshape(-1), True,
-    )  # fmt: skip
+    steps = F.softplus(torch.cat(delta, 1) + dt_bias.reshape(-1, 1))  # the identity above 20, torch's own threshold
+    y = scan(torch.cat(u, 1), steps, A.reshape(K * E, N), torch.stack(B, 1), torch.stack(C, 1), D.reshape(-1))
     y = y.transpose(1, 2).unflatten(-1, (K, E))  # (B, L, K, E)
     total = torch.zeros_like(sources[0])
     for k in range(K):

@@ -20,12 +20,8 @@ def why_not(device: torch.device) -> str | None:
     return None
 
 
-def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False) -> Tensor:
-    """Return y (B, D, L); shapes as in ``lifter.scan.selective_scan``."""
-    if delta_bias is not None:
-        delta = delta + delta_bias[:, None]
-    if delta_softplus:
-        delta = torch.nn.functional.softplus(delta)
+def selective_scan(u, delta, A, B, C, D) -> Tensor:
+    """Return y (B, D, L); shapes as in ``lifter.scan.reference.selective_scan``."""
     delta, u = delta.permute(2, 0, 1), u.permute(2, 0, 1)  # (L, B, D)
     scaled = (delta * u).unflatten(2, (B.shape[1], -1))  # (L, B, G, D/G)
     B, C = B.permute(3, 0, 1, 2), C.permute(3, 0, 1, 2)  # (L, B, G, N)

@@ -43,12 +43,11 @@ LN2 = tl.constexpr(0.6931471805599453)
 
 
 class Walks(NamedTuple):
-    """What the walks read; None where a constant of ``Sizes`` says that it is not there.
+    """What the walks read.
 
     Attributes:
-        sources: S tensors (B, L, columns).
+        sources: S tensors (B, L, E).
         projections: S tensors (B, L, slots * (R + 2 N)).
-        delta: (B, L, columns) step sizes to add to the projected ones.
         order: (K, L) int64.
         dt_weight: (K, E, R).
         dt_bias: (K, E).
@@ -58,8 +57,7 @@ class Walks(NamedTuple):
 
     sources: tuple[Tensor, ...]
     projections: tuple[Tensor, ...]
-    delta: Tensor | None
-    order: Tensor | None
+    order: Tensor
     dt_weight: Tensor
     dt_bias: Tensor
     A: Tensor
@@ -74,14 +72,9 @@ class Sizes(NamedTuple):
         S: Sources.
         E: Channels of a walk.
         N: States.
-        R: Rank of the step projection, 0 for none.
+        R: Rank of the step projection.
         N_: N, padded.
         R_: R, padded.
-        columns: Channels of a source.
-        shift: Channels between the slots of a source: 0 where all walks read the same, E where each has its own.
-        has_delta: Whether ``delta`` is there.
-        has_order: Whether ``order`` is there; a walk is 0 ... L - 1 without.
-        softplus: Whether steps pass through softplus.
         chunk: Tokens between two kept states.
         tile: Tokens taken at once.
         P: Channels of a program, outer factor.
@@ -96,11 +89,6 @@ class Sizes(NamedTuple):
     R: int
     N_: int
     R_: int
-    columns: int
-    shift: int
-    has_delta: bool
-    has_order: bool
-    softplus: bool
     chunk: int
     tile: int
     P: int
@@ -191,16 +179,14 @@ def _tokens(w, k, first, L, s: tl.constexpr):
     """Return the tokens (tile,) int32 that walk k visits from step ``first`` on, and which of them exist."""
     step = first + tl.arange(0, s.tile)
     live = step < L
-    if s.has_order:
-        return tl.load(w.order + k.to(tl.int64) * L + step, mask=live, other=0).to(tl.int32), live
-    return step, live
+    return tl.load(w.order + k.to(tl.int64) * L + step, mask=live, other=0).to(tl.int32), live
 
 
 @triton.jit
-def _per_token(pointer, origin, token, live, first_column, width: tl.constexpr, e, s: tl.constexpr):
-    """Return (tile, P, Q) of the given rows of an array (rows, width), zero in the padding."""
+def _per_token(pointer, origin, token, live, e, s: tl.constexpr):
+    """Return (tile, P, Q) of the given rows of an array (rows, E), zero in the padding."""
     mask = live[:, None, None] & (e < s.E)[None]
-    at = origin * width + (token[:, None, None] * width + (first_column + e)[None])
+    at = origin * s.E + (token[:, None, None] * s.E + e[None])
     return tl.load(pointer + at, mask=mask, other=0.0).to(tl.float32)
 
 
@@ -224,7 +210,7 @@ def _projected(w, k, origin, token, live, first, count: tl.constexpr, padded: tl
 @triton.jit
 def _source(w, k, origin, token, live, e, s: tl.constexpr):
     """Return u (tile, P, Q)."""
-    return _per_token(_pick(w.sources, k % s.S), origin, token, live, k // s.S * s.shift, s.columns, e, s)
+    return _per_token(_pick(w.sources, k % s.S), origin, token, live, e, s)
 
 
 @triton.jit
@@ -249,17 +235,9 @@ def _steps(w, k, origin, token, live, e, dt_weight, dt_bias, s: tl.constexpr):
     Both are zero where there is no token, so that states pass unchanged and nothing is added to a gradient.
     """
     is_live = live[:, None, None]
-    raw = tl.where(is_live, dt_bias[None], 0.0)
-    inputs = live[:, None].to(tl.float32)  # of no use without a projection
-    if s.R > 0:
-        inputs = _projected(w, k, origin, token, live, 0, s.R, s.R_, s)
-        raw += tl.sum(inputs[:, None, :, None] * dt_weight[None], 2)
-    if s.has_delta:
-        raw += _per_token(w.delta, origin, token, live, k // s.S * s.shift, s.columns, e, s)
-    delta = raw
-    slope = tl.zeros_like(raw) + 1
-    if s.softplus:
-        delta, slope = _softplus(raw)
+    inputs = _projected(w, k, origin, token, live, 0, s.R, s.R_, s)
+    raw = tl.where(is_live, dt_bias[None], 0.0) + tl.sum(inputs[:, None, :, None] * dt_weight[None], 2)
+    delta, slope = _softplus(raw)
     return tl.where(is_live, delta, 0.0), tl.where(is_live, slope, 0.0), inputs
 
 
@@ -304,11 +282,8 @@ def _recur_back(decay, gained, carry):
 def _parameters(w, k, e, s: tl.constexpr):
     """Return A2 = A log2(e) (P, N_, Q), dt_weight (P, R_, Q), dt_bias (P, Q) and D (P, Q)."""
     A2 = _per_state(w.A, k, e, s.N, s.N_, s) * LOG2E
-    dt_bias = _per_channel(w.dt_bias, k, e, s)
-    dt_weight = tl.zeros_like(dt_bias)[:, None, :]
-    if s.R > 0:
-        dt_weight = _per_state(w.dt_weight, k, e, s.R, s.R_, s)
-    return A2, dt_weight, dt_bias, _per_channel(w.D, k, e, s)
+    dt_weight = _per_state(w.dt_weight, k, e, s.R, s.R_, s)
+    return A2, dt_weight, _per_channel(w.dt_bias, k, e, s), _per_channel(w.D, k, e, s)
 
 
 @triton.jit
@@ -441,19 +416,13 @@ def adjoint_ends(w, dy, carries, sums, L, span_length, num_spans, s: tl.constexp
     for tile in tl.range(num_tiles, num_stages=s.stages):
         token, live = _tokens(w, k, span * span_length + (num_tiles - 1 - tile) * s.tile, L, s)
         delta = _steps(w, k, origin, token, live, e, dt_weight, dt_bias, s)[0]
-        dout = _output_gradient(dy, k, origin, token, live, e, s)
+        dout = _per_token(dy, origin, token, live, e, s)
         gained = dout[:, :, None, :] * _gate_out(w, k, origin, token, live, s)
         carry = _recur_back(_decays(delta, A2), gained, carry)[1]
         total += tl.sum(delta, 0)
     place = sample * num_spans + span
     _store_state(carries, place - 1, k, e, carry, s)
     tl.store(sums + (place * s.K + k) * s.E + e, total, mask=e < s.E)
-
-
-@triton.jit
-def _output_gradient(dy, k, origin, token, live, e, s: tl.constexpr):
-    """Return dy (tile, P, Q); dy is (B, L, columns)."""
-    return _per_token(dy, origin, token, live, k // s.S * s.shift, s.columns, e, s)
 
 
 @triton.jit
@@ -499,10 +468,8 @@ def _tile_gradients(w, dout, h, carry, k, origin, token, live, e, A2, dt_weight,
     dexponent = g * left  # gradient of delta * A
     draw = (tl.sum(dexponent * A2[None], 2) * LN2 + u * dgained) * slope
     dA = tl.sum(dexponent * delta[:, :, None, :], 0)
-    ddt_weight, dinputs = dt_weight, inputs
-    if s.R > 0:
-        ddt_weight = tl.sum(draw[:, :, None, :] * inputs[:, None, :, None], 0)
-        dinputs = _over_channels(draw[:, :, None, :] * dt_weight[None])
+    ddt_weight = tl.sum(draw[:, :, None, :] * inputs[:, None, :, None], 0)
+    dinputs = _over_channels(draw[:, :, None, :] * dt_weight[None])
     du = D[None] * dout + delta * dgained
     return du, draw, dinputs, dgate_in, dgate_out, dA, ddt_weight, tl.sum(u * dout, 0), carry
 
@@ -534,12 +501,12 @@ def _store_weights(dweights, row, k, e, dA, ddt_weight, ddt_bias, dD, s: tl.cons
 
 @triton.jit(do_not_specialize=["L", "span_length", "num_spans"])
 def backward(
-    w, dy, kept, carries, scratch, dsource, ddelta, dprojections, dweights, L, span_length, num_spans,
+    w, dy, kept, carries, scratch, dsource, dprojections, dweights, L, span_length, num_spans,
     is_split: tl.constexpr, s: tl.constexpr,
 ):  # fmt: skip
     """Third pass backwards: all gradients, chunk by chunk from the kept states.
 
-    dsource and ddelta are (K, B, L, E), dprojections (blocks, S, B, L, slots * (R + 2 N)), dweights
+    dsource is (K, B, L, E), dprojections (blocks, S, B, L, slots * (R + 2 N)), dweights
     (B * num_spans, K, N + R + 2, E): rows of A, dt_weight, dt_bias and D.
     """
     sample, span, k, block = _place(0, num_spans, s)
@@ -565,7 +532,7 @@ def backward(
         for t in range(num_tiles):
             tile = num_tiles - 1 - t
             token, live = _tokens(w, k, begin + tile * s.tile, L, s)
-            dout = _output_gradient(dy, k, origin, token, live, e, s)
+            dout = _per_token(dy, origin, token, live, e, s)
             h = tl.load(scratch + _scratch(tile, s))
             du, draw, dinputs, dgate_in, dgate_out, tile_dA, tile_ddt_weight, tile_dD, carry = _tile_gradients(
                 w, dout, h, carry, k, origin, token, live, e, A2, dt_weight, dt_bias, D, s
@@ -575,10 +542,7 @@ def backward(
             ddt_bias += tl.sum(draw, 0)
             dD += tile_dD
             _store_per_token(dsource, k * num_rows + origin, token, live, e, du, s)
-            if s.has_delta:
-                _store_per_token(ddelta, k * num_rows + origin, token, live, e, draw, s)
-            if s.R > 0:
-                _store_projected(dprojections, k, block, origin, token, live, num_rows, 0, s.R, dinputs, s)
+            _store_projected(dprojections, k, block, origin, token, live, num_rows, 0, s.R, dinputs, s)
             _store_projected(dprojections, k, block, origin, token, live, num_rows, s.R, s.N, dgate_in, s)
             _store_projected(dprojections, k, block, origin, token, live, num_rows, s.R + s.N, s.N, dgate_out, s)
     _store_weights(dweights, sample * num_spans + span, k, e, dA, ddt_weight, ddt_bias, dD, s)

@@ -88,36 +88,19 @@ def is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def selective_scan(u, delta, A, B, C, D, delta_bias=None, delta_softplus=False, *, cut: Cut = DEFAULT_CUT) -> Tensor:
-    """Return y (B, D, L); shapes as in ``lifter.scan.selective_scan``."""
-    groups, N, L = B.shape[1], A.shape[1], u.shape[2]
-    E = u.shape[1] // groups
-    bias = A.new_zeros(groups * E) if delta_bias is None else delta_bias
-    shape = _Shape(groups, 1, E, N, 0, u.shape[0], L, bool(delta_softplus), is_summed=False)
-    plan = _Plan(shape, cut, _wants_gradients(u, delta, A, B, C, D, bias))
-    y = _Scan.apply(
-        plan, None, A.new_zeros(groups, E, 0), bias.view(groups, E), A.view(groups, E, N), D.view(groups, E),
-        u.transpose(1, 2), torch.cat([B, C], dim=2).permute(0, 3, 1, 2).flatten(2), delta.transpose(1, 2),
-    )  # fmt: skip
-    return y.transpose(1, 2)
-
-
 def cross_scan(sources, projections, dt_weight, dt_bias, A, D, order, *, cut: Cut = DEFAULT_CUT) -> Tensor:
     """Return y (B, L, E); shapes as in ``lifter.scan.cross_scan``."""
     (K, E, R), N = dt_weight.shape, A.shape[2]
     batch, L, _ = sources[0].shape
-    shape = _Shape(K, len(sources), E, N, R, batch, L, softplus=True, is_summed=True)
-    plan = _Plan(shape, cut, _wants_gradients(dt_weight, dt_bias, A, D, *sources, *projections))
-    return _Scan.apply(plan, order, dt_weight, dt_bias, A, D, *sources, *projections)
-
-
-def _wants_gradients(*tensors: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    inputs = (dt_weight, dt_bias, A, D, *sources, *projections)
+    keeps_states = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    plan = _Plan(_Shape(K, len(sources), E, N, R, batch, L), cut, keeps_states)
+    return _Scan.apply(plan, order, *inputs)
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """K walks over B x L tokens; ``is_summed``: all read columns 0 ... E - 1 and add up, else each has its own."""
+    """K walks over B x L tokens of S sources with E channels; N states, step sizes of rank R."""
 
     K: int
     S: int
@@ -126,18 +109,11 @@ class _Shape:
     R: int
     B: int
     L: int
-    softplus: bool
-    is_summed: bool
 
     def __post_init__(self) -> None:
-        width = max(self.columns, self.row_width)
+        width = max(self.E, self.row_width)
         if self.L * width >= 2**31:  # offsets inside one sample are 32 bits
             raise ValueError(f"the Triton scan takes samples of less than 2^31 numbers, got {self.L} tokens of {width}")
-
-    @property
-    def columns(self) -> int:
-        """Channels of a source."""
-        return self.E if self.is_summed else self.K * self.E
 
     @property
     def row_width(self) -> int:
@@ -179,8 +155,7 @@ class _Plan:
 
         s = self.shape
         return Sizes(
-            K=s.K, S=s.S, E=s.E, N=s.N, R=s.R, N_=_power_of_two(s.N), R_=_power_of_two(s.R), columns=s.columns,
-            shift=0 if s.is_summed else s.E, has_delta=not s.is_summed, has_order=s.is_summed, softplus=s.softplus,
+            K=s.K, S=s.S, E=s.E, N=s.N, R=s.R, N_=_power_of_two(s.N), R_=_power_of_two(s.R),
             chunk=self.cut.chunk, tile=self.cut.tile, P=split[0], Q=split[1], stages=STAGES,
         )  # fmt: skip
 
@@ -201,7 +176,7 @@ def _launch(kernel: Any, programs: int, *arguments: object, **constants: object)
 
 
 class _Scan(torch.autograd.Function):
-    """K walks over token-major arrays; the tensors after D are sources, projections and (optionally) step sizes."""
+    """K walks over token-major arrays; the tensors after D are sources and projections."""
 
     @staticmethod
     def forward(ctx, plan: _Plan, order, dt_weight, dt_bias, A, D, *tensors):
@@ -209,12 +184,12 @@ class _Scan(torch.autograd.Function):
         dtype = torch.float32 if torch.is_autocast_enabled(tensors[0].device.type) else tensors[0].dtype
         parameters = [x.contiguous() for x in (dt_weight, dt_bias, A, D)]
         tensors = tuple(x.contiguous() for x in tensors)
-        order = None if order is None else order.contiguous()
+        order = order.contiguous()
         with torch.cuda.device_of(tensors[0]):
             y, kept = _run_forward(plan, _walks(s.S, order, parameters, tensors))
         ctx.plan = plan
         ctx.save_for_backward(order, kept, *parameters, *tensors)
-        return _merged(s, y, 1)[0].to(dtype)
+        return y.sum(0).to(dtype)
 
     @staticmethod
     @once_differentiable
@@ -222,31 +197,21 @@ class _Scan(torch.autograd.Function):
         plan, s = ctx.plan, ctx.plan.shape
         order, kept, *saved = ctx.saved_tensors
         with torch.cuda.device_of(dy):
-            dsource, ddelta, dprojections, dweights = _run_backward(
+            dsource, dprojections, dweights = _run_backward(
                 plan, _walks(s.S, order, saved[:4], saved[4:]), dy.contiguous(), kept
             )
         dA, ddt_weight, ddt_bias, dD = dweights.sum(0).split([s.N, s.R, 1, 1], dim=1)  # each (K, rows, E)
         gradients = [
             ddt_weight.transpose(1, 2), ddt_bias.squeeze(1), dA.transpose(1, 2), dD.squeeze(1),
-            *_merged(s, dsource, s.S), *dprojections.sum(0).unbind(0),
-            *(_merged(s, ddelta, 1) if ddelta is not None else []),
+            *dsource.unflatten(0, (-1, s.S)).sum(0), *dprojections.sum(0),
         ]  # fmt: skip
         return None, None, *(g.to(x.dtype) for g, x in zip(gradients, saved, strict=True))
 
 
-def _walks(num_sources: int, order: Tensor | None, parameters: Sequence[Tensor], tensors: Sequence[Tensor]) -> Walks:
+def _walks(num_sources: int, order: Tensor, parameters: Sequence[Tensor], tensors: Sequence[Tensor]) -> Walks:
     from lifter.scan.triton_kernels import Walks
 
-    sources, projections = tuple(tensors[:num_sources]), tuple(tensors[num_sources : 2 * num_sources])
-    delta = tensors[-1] if len(tensors) > 2 * num_sources else None
-    return Walks(sources, projections, delta, order, *parameters)
-
-
-def _merged(s: _Shape, x: Tensor, num: int) -> tuple[Tensor, ...]:
-    """Return ``num`` tensors (B, L, columns) from x (K, B, L, E): walks summed, or side by side."""
-    if s.is_summed:
-        return x.unflatten(0, (s.K // num, num)).sum(0).unbind(0)
-    return (x.permute(1, 2, 0, 3).flatten(2),)
+    return Walks(tuple(tensors[:num_sources]), tuple(tensors[num_sources:]), order, *parameters)
 
 
 def _run_forward(plan: _Plan, walks: Walks) -> tuple[Tensor, Tensor | None]:
@@ -284,7 +249,7 @@ def _chain(plan: _Plan, A: Tensor, states: Tensor, sums: Tensor, num_spans: int,
     )  # fmt: skip
 
 
-def _run_backward(plan: _Plan, walks: Walks, dy: Tensor, kept: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+def _run_backward(plan: _Plan, walks: Walks, dy: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients per walk, channel block and program, laid out as in ``triton_kernels.backward``."""
     from lifter.scan import triton_kernels as kernels
 
@@ -304,11 +269,10 @@ def _run_backward(plan: _Plan, walks: Walks, dy: Tensor, kept: Tensor) -> tuple[
     sizes = plan.sizes(BACKWARD_SPLIT)
     scratch = new(programs * num_spans, plan.cut.chunk // plan.cut.tile, CHANNELS * sizes.N_)
     dsource = new(s.K, s.B, s.L, s.E)
-    ddelta = None if walks.delta is None else new(s.K, s.B, s.L, s.E)
     dprojections = new(s.blocks, s.S, s.B, s.L, s.row_width)
     dweights = new(s.B * num_spans, s.K, s.N + s.R + 2, s.E)
     _launch(
-        kernels.backward, programs * num_spans, walks, dy, kept, carries, scratch, dsource, ddelta, dprojections,
-        dweights, s.L, length, num_spans, is_split=num_spans > 1, s=sizes,
+        kernels.backward, programs * num_spans, walks, dy, kept, carries, scratch, dsource, dprojections, dweights, s.L,
+        length, num_spans, is_split=num_spans > 1, s=sizes,
     )  # fmt: skip
-    return dsource, ddelta, dprojections, dweights
+    return dsource, dprojections, dweights

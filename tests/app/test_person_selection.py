@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.options import Options
-from app.person_selection import select_people
+from app.person_selection import check_heights, select_people
 from detectors.people import Track
 
 
@@ -43,3 +43,30 @@ def test_absent_people_are_named_with_those_found(tracks, text):
 def test_options_refuse_what_names_nobody(people):
     with pytest.raises(ValueError, match="people must be"):
         Options(people=people)
+
+
+def test_heights_by_person_and_for_everybody_else():
+    by_id = Options(height="0=1.82, 1 = 1.20,1.75")
+    assert [by_id.height_of(person) for person in (0, 1, 2)] == [1.82, 1.20, 1.75]
+    assert Options(height="0=1.82").height_of(1) is None
+    assert [Options(height="1.82").height_of(person) for person in (0, 7)] == [1.82, 1.82]
+    assert Options().height_of(0) is None
+
+
+@pytest.mark.parametrize("height", ["tall", "0=", "=1.8", "a=1.8", "-1=1.8", "1,8m", "nan", "0=1.8;1=1.2", "²=1.8"])
+def test_options_refuse_what_is_no_height(height):
+    with pytest.raises(ValueError, match="height must"):
+        Options(height=height)
+
+
+@pytest.mark.parametrize(("height", "text"), [("0=17", "between 0.4 and 2.8"), ("1=1.8,1=1.7", "two values")])
+def test_options_refuse_impossible_and_contradictory_heights(height, text):
+    with pytest.raises(ValueError, match=text):
+        Options(height=height)
+
+
+def test_heights_of_absent_people_are_refused_with_those_found():
+    check_heights(CLIP, "4=1.8,1.7")
+    check_heights(CLIP, None)
+    with pytest.raises(ValueError, match="no person 2 in this clip; found 0, 1, 4"):
+        check_heights(CLIP, "0=1.8,2=1.7")

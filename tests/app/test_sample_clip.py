@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from app.export.json import SCHEMA_FILE, document
 from app.options import Options
 from app.pipeline import estimate, lift_tracks
 from app.video.reader import VideoReader
+from app.video.writer import write_video
 from lifter import load_lifter, trained_lifters
 from lifter.metrics import summary
 
@@ -94,3 +96,15 @@ def test_an_empty_room_is_an_empty_result_and_its_own_overlay(root, tmp_path):
     frames, overlay = list(VideoReader(room)), list(VideoReader(written["overlay"]))
     assert len(frames) == len(overlay) == 60
     assert np.abs(frames[30].astype(int) - overlay[30]).mean() < 3  # gray levels: encoded once more
+
+
+@pytest.mark.parametrize("step", [6, 10, 15], ids=["5 fps", "3 fps", "2 fps"])
+def test_a_low_frame_rate_keeps_the_one_person(clip, tmp_path, step):
+    info = VideoReader(clip).info
+    frames = list(VideoReader(clip))[::step]
+    fps = info.fps / step
+    slow = replace(info, fps=fps, num_frames=len(frames), timestamps_s=np.arange(len(frames)) / fps)
+    write_video(tmp_path / "slow.mp4", frames, slow)
+    (track,) = estimate(tmp_path / "slow.mp4", Options(quality="fast")).tracks
+    assert track.observed.mean() > 0.95
+    assert len(track.frames) == len(frames)

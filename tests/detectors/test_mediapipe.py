@@ -47,6 +47,14 @@ def test_joints_outside_the_picture_score_low_and_too_few_inside_are_nobody():
     assert to_body(landmarks, HEIGHT, WIDTH) is None
 
 
+def test_a_head_and_shoulders_before_a_webcam_are_somebody_unless_the_hips_are_in_the_picture():
+    landmarks = np.column_stack([np.full(17, 0.5), np.full(17, 0.3), np.full(17, 0.9)])
+    landmarks[7:, 1], landmarks[7:, 2] = 1.4, 0.1
+    assert (to_body(landmarks, HEIGHT, WIDTH).scores >= 0.3).sum() == 7
+    landmarks[11, 1] = 0.9
+    assert to_body(landmarks, HEIGHT, WIDTH) is None
+
+
 @pytest.mark.process
 def test_registry_imports_no_mediapipe():
     code = "import sys, detectors; raise SystemExit('mediapipe' in sys.modules or 'cv2' in sys.modules)"

@@ -220,8 +220,8 @@ def test_what_the_network_cannot_take_is_refused(ready, name):
 @pytest.mark.requires_cuda
 @pytest.mark.parametrize("name", first_of_each_kind())
 def test_a_gpu_gives_what_the_cpu_gives(ready, weights, name):
-    on_gpu = load_lifter(weights(name), "cuda")
-    assert on_gpu.uses_graphs
+    on_gpu = load_lifter(weights(name), "auto")
+    assert (on_gpu.provenance["device"], on_gpu.uses_graphs) == ("cuda", True)
     sequences = [walking(LIFTERS[name].window + 5, 1), walking(3, 2)]
     for a, b in zip(lift(on_gpu, sequences), lift(ready(name), sequences), strict=True):
         assert_close(a, b)

@@ -103,6 +103,8 @@ def test_another_skeleton_is_refused(shape):
 
 def test_rigid_bones_are_constant_symmetric_and_point_as_before(rng):
     joints = rng.normal(size=(30, 17, 3))
+    left, right = (H36M17.index(f"{side}_hip") for side in ("left", "right"))
+    joints[:, 0] = (joints[:, left] + joints[:, right]) / 2
     rigid = with_rigid_bones(joints)
     parents = np.array(H36M17.parents[1:])
     before, after = (x[:, 1:] - x[:, parents] for x in (joints, rigid))
@@ -113,3 +115,13 @@ def test_rigid_bones_are_constant_symmetric_and_point_as_before(rng):
     direction = before / np.linalg.norm(before, axis=-1, keepdims=True)
     np.testing.assert_allclose(after / lengths[..., None], direction)
     np.testing.assert_allclose(with_rigid_bones(rigid), rigid)
+
+
+def test_rigid_hips_lie_opposite_each_other_around_the_pelvis(rng):
+    joints = rng.normal(size=(30, 17, 3))
+    rigid = with_rigid_bones(joints)
+    left, right = (H36M17.index(f"{side}_hip") for side in ("left", "right"))
+    np.testing.assert_allclose((rigid[:, left] + rigid[:, right]) / 2, rigid[:, 0])
+    across, truth = (x[:, left] - x[:, right] for x in (rigid, joints))
+    np.testing.assert_allclose(np.cross(across, truth), 0, atol=1e-12)
+    assert ((across * truth).sum(axis=1) > 0).all()

@@ -24,7 +24,7 @@ from lifter.models.mdtf import MDTF, TINY
 from lifter.skeletons import MOTION_FPS
 from lifter.weights import require_network
 from tests.checkpoints.test_tensors import Attack
-from tests.weights_server import QUOTA, SIGN_IN
+from tests.weights_server import QUOTA
 
 TOLERANCE = 1e-4  # of the golden files
 S = "posemamba-s-h36m"
@@ -227,6 +227,8 @@ def test_one_stage_alone_asks_for_the_other(server, stages):
     assert lifter.usable_lifters() == lifter.trained_lifters()
     with pytest.raises(FileNotFoundError, match="weights mdtf-bones-h36m are not here: posemamba fetch mdtf-bones-h"):
         load_lifter("mdtf-tiny-h36m")
+    with pytest.raises(ValueError, match=r"the two published files are made one by lifter.models.mdtf.join_stages"):
+        load_lifter(downloads()["mdtf-tiny-h36m"].path)
 
 
 # ---------------------------------------------------------------------------------------------- another file
@@ -249,14 +251,6 @@ def test_files_that_are_not_the_network_of_their_name_are_refused(
             get(name)
     assert names(downloaded) == []
     assert not marker.exists()
-
-
-def test_other_names_go_on_where_one_fails(server, posemamba):
-    server.files, server.how = {S: posemamba}, {"motionagformer-xs-h36m": SIGN_IN}
-    answer = command("fetch", "motionagformer-xs-h36m", S)
-    assert answer.exit_code == 1
-    assert "error: motionagformer-xs-h36m was not downloaded." in answer.output
-    assert load_lifter(S).name == S
 
 
 def test_the_hash_of_the_first_download_is_demanded_from_then_on(server, downloaded, posemamba, recipe):

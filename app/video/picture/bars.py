@@ -14,7 +14,7 @@ TOLERANCE = 10  # gray levels, of 255, within one bar
 SAME = 0.98  # share of a line that must have the bar's color
 BLACK = 24  # bars up to this level may differ in width
 LEAST_BAR = 0.02  # of the side, of one color
-LEAST_BLURRED = 0.06  # of the side
+LEAST_BLURRED = 0.1  # of the side
 LEAST_PICTURE = 0.15  # of the side
 DIFFERS = 14  # gray levels between a bar and the picture beside it
 BLUR_DIFFERS = 8  # the same for blurred sides, whose colors are like the picture's
@@ -23,8 +23,8 @@ LEAST_LIKE_EDGE = 0.05  # the same for the second of two equal bars
 LEAST_BLUR_EDGE = 0.15  # the same for each of two blurred sides
 LEAST_BLUR_EDGES = 0.5  # the same for both together
 MAX_BLUR_DETAIL = 0.35  # fine detail of blurred sides over that of the picture between them
-LEAST_SIDE = 100  # px of a picture in which blurred sides are looked for
-SMALL = 1 / 8  # scale at which blurred sides are compared with the picture
+LEAST_SIDE = 240  # px of a picture in which blurred sides are looked for
+SMALL = 1 / 4  # scale at which blurred sides are compared with the picture
 LEAST_LIKENESS = 0.7  # correlation of blurred sides with the picture, enlarged until it covers them
 
 
@@ -183,7 +183,7 @@ def _likeness(pictures: list[np.ndarray], bars: Bars) -> float:
         top, left = (cover.shape[0] - height) // 2, (cover.shape[1] - width) // 2
         is_border = np.ones(picture.shape, bool)
         is_border[inside.top : height - inside.bottom, inside.left : width - inside.right] = False
-        borders.append(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 2)[is_border])
-        covers.append(cv2.GaussianBlur(cover[top : top + height, left : left + width], (0, 0), 2)[is_border])
+        borders.append(cv2.GaussianBlur(picture.astype(np.float32), (0, 0), 4)[is_border])
+        covers.append(cv2.GaussianBlur(cover[top : top + height, left : left + width], (0, 0), 4)[is_border])
     both = np.stack([np.concatenate(borders), np.concatenate(covers)])
     return float(np.corrcoef(both)[0, 1]) if (both.std(axis=1) > 1).all() else 0.0

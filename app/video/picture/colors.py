@@ -17,7 +17,8 @@ NAMES = {
     12: "chroma-derived non-constant luminance", 13: "chroma-derived constant luminance", 14: "ICtCp", 15: "IPT-C2",
     16: "YCgCo-Re", 17: "YCgCo-Ro",
 }  # fmt: skip
-HDR = {16: "PQ", 18: "HLG"}  # transfer characteristics
+HDR = (16, 18)  # transfer characteristics: PQ, HLG
+RANGES = (0, 1, 2)  # unspecified, limited, full
 
 
 class RgbConverter:
@@ -42,28 +43,32 @@ class RgbConverter:
         if frame.colorspace == UNSPECIFIED and (is_hdr or min(frame.width, frame.height) >= 720):
             frame.colorspace = BT2020 if is_hdr else BT709
         with self._lock:
-            try:
-                rgb = self._reformat(frame, is_hdr)
-            except OSError as error:
-                if isinstance(error, av.error.MemoryError):
-                    raise
-                self._neutralize(frame)
-                rgb = self._reformat(frame, is_hdr=False)
+            for attempt in (self._warn_of_matrix, self._neutralize, None):
+                try:
+                    rgb = self._reformat(frame)
+                    break
+                except OSError as error:
+                    if attempt is None or isinstance(error, av.error.MemoryError):
+                        raise
+                    attempt(frame)
         return np.asarray(rgb.to_ndarray(), np.uint8)
 
-    def _reformat(self, frame: VideoFrame, is_hdr: bool) -> VideoFrame:
-        if not is_hdr:
+    def _reformat(self, frame: VideoFrame) -> VideoFrame:
+        if frame.color_trc not in HDR:
             return self._reformatter.reformat(frame, format="rgb24")
         if frame.color_primaries == UNSPECIFIED:
             frame.color_primaries = BT2020
         return self._reformatter.reformat(frame, format="rgb24", dst_color_trc=BT709, dst_color_primaries=BT709)
 
-    def _neutralize(self, frame: VideoFrame) -> None:
-        """Replace the tags that FFmpeg refuses."""
+    def _warn_of_matrix(self, frame: VideoFrame) -> None:
+        """Replace a color matrix that FFmpeg refuses, with a warning."""
         name = NAMES.get(frame.colorspace, f"number {frame.colorspace}")
         text = f"Its colors are coded in a way that cannot be undone exactly ({name}): they may look wrong."
         if text not in self.warnings:
             self.warnings.append(text)
-        frame.colorspace = BT2020 if frame.colorspace in WIDE_GAMUT else UNSPECIFIED
+        frame.colorspace = BT2020 if frame.colorspace in WIDE_GAMUT or frame.color_trc in HDR else UNSPECIFIED
+
+    def _neutralize(self, frame: VideoFrame) -> None:
+        """Remove the other tags that FFmpeg may have refused."""
         frame.color_trc = frame.color_primaries = UNSPECIFIED
-        frame.color_range = frame.color_range if frame.color_range in (0, 1, 2) else 0
+        frame.color_range = frame.color_range if frame.color_range in RANGES else 0

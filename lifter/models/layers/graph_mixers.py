@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -37,11 +38,11 @@ TIE = 2e-6  # similarities this close, relative to the row's largest, are in the
 class GraphMixer(nn.Module):
     """What the mixers share: weights U of the token itself, V of what it gathers, and a batch norm."""
 
-    def __init__(self, d: int, norm_size: int) -> None:
+    def __init__(self, d: int, batch_norm: nn.BatchNorm1d) -> None:
         super().__init__()
         self.U = nn.Linear(d, d)
         self.V = nn.Linear(d, d)
-        self.batch_norm = nn.BatchNorm1d(norm_size)
+        self.batch_norm = batch_norm
         for linear in (self.U, self.V):
             normal_(linear.weight, math.sqrt(2 / d))
 
@@ -52,7 +53,7 @@ class JointGraph(GraphMixer):
     adjacency: Tensor
 
     def __init__(self, d: int) -> None:
-        super().__init__(d, NUM_JOINTS)
+        super().__init__(d, nn.BatchNorm1d(NUM_JOINTS))
         self.register_buffer("adjacency", joint_adjacency(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ class FrameGraph(GraphMixer):
     """Every frame of a joint gathers from the frames in which the joint's features are most like its own."""
 
     def __init__(self, d: int, window: int) -> None:
-        super().__init__(d, window)
+        super().__init__(d, nn.BatchNorm1d(window))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, T, J, d) for x (B, T, J, d), T the window."""
@@ -79,10 +80,10 @@ def over_joints(batch_norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     return batch_norm(x.flatten(0, 1)).view(x.shape)
 
 
-def joint_adjacency() -> Tensor:
+def joint_adjacency(gathers_from: Sequence[Sequence[int]] = JOINT_NEIGHBOURS) -> Tensor:
     """Return (17, 17) float32: 1 / sqrt(degree_i degree_j) where joint i gathers from joint j."""
     adjacency = np.zeros((NUM_JOINTS, NUM_JOINTS), np.float32)
-    for row, neighbors in enumerate(JOINT_NEIGHBOURS):
+    for row, neighbors in enumerate(gathers_from):
         adjacency[row, list(neighbors)] = 1
     degree = adjacency.sum(1)
     return torch.tensor(adjacency / np.sqrt(degree[:, None] * degree))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -20,15 +19,9 @@ FPS = 120.0  # of an .amc that does not say; the usual rate of the CMU database
 MAX_LINES = 20_000  # of an .asf
 AXES = "xyz"
 END = "end"  # "head end": where the bone "head" ends
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bone:
-    """One bone of an .asf file: ``vector`` (3,) from start to end at rest, ``axes`` (3, 3), turning axes ``dof``."""
-
-    vector: np.ndarray
-    axes: np.ndarray
-    dof: tuple[int, ...]
+ROOT_ORDER = ["TX", "TY", "TZ", "RX", "RY", "RZ"]
+ZEROS = ["0", "0", "0"]
+Entries = dict[str, list[str]]  # words by the lower-case word before them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,18 +29,14 @@ class Skeleton:
     """An .asf file.
 
     Attributes:
-        bones: By name, parents first; "root" is no bone.
-        parents: Name of the bone (or "root") that a bone is fixed to.
-        root_order: Channels of the root: (moves, axis).
-        root: Place and turning axes of the root.
+        joints: The starts of the bones, then the ends of bones without children.
+        widths: Channels of "root" and of each bone that turns, in the order of their columns.
         unit_m: Metres per unit of length.
         in_degrees: Whether angles are degrees.
     """
 
-    bones: dict[str, Bone]
-    parents: dict[str, str]
-    root_order: tuple[tuple[bool, int], ...]
-    root: Bone
+    joints: tuple[Joint, ...]
+    widths: dict[str, int]
     unit_m: float
     in_degrees: bool
 
@@ -69,12 +58,13 @@ def read_amc(path: Path) -> Take:
     except ValueError as error:
         raise ValueError(f"its skeleton {asf.name}: {error}") from error
     with open_text(path) as file:
-        layout, values, header = parse_amc(file, skeleton)
-    columns = dict(zip(layout, np.cumsum([0, *layout.values()]).tolist(), strict=False))
-    joints = build_joints(skeleton, columns)
-    if header.get("degrees", skeleton.in_degrees):
-        to_radians(joints, values)
-    return Take(joints, values, header.get("fps", FPS), skeleton.unit_m)
+        header, channels = parse_amc(file, skeleton.widths)
+    fps = numbers(header.get("samples-per-second", [str(FPS)]), 1, "samples per second")[0]
+    if not takes.FRAME_TIMES_S[0] <= 1 / max(fps, 1e-9) <= takes.FRAME_TIMES_S[1]:
+        raise ValueError(f"it has {fps:g} frames per second, expected 10 to 1000")
+    if "degrees" in header or (skeleton.in_degrees and "radians" not in header):
+        to_radians(skeleton.joints, channels)
+    return Take(skeleton.joints, channels, float(fps), skeleton.unit_m)
 
 
 def find_asf(amc: Path) -> Path:
@@ -98,81 +88,114 @@ def parse_asf(file: TextIO) -> Skeleton:
     for name in ("root", "bonedata", "hierarchy"):
         if name not in sections:
             raise ValueError(f"no section :{name}; expected an .asf file")
-    units = {words[0].lower(): words[1:] for words in sections.get("units", [])}
+    units, root, bones = entries(sections.get("units", [])), entries(sections["root"]), bones_of(sections["bonedata"])
     length = numbers(units.get("length", ["1"]), 1, "unit of length")[0]
     if length <= 0:
         raise ValueError(f"unit of length is {length:g}, expected a positive number")
     in_degrees = " ".join(units.get("angle", ["deg"])).lower().startswith("deg")
-    bones = dict(parse_bones(sections["bonedata"], in_degrees))
-    parents = parse_parents(sections["hierarchy"], bones)
-    root = {words[0].lower(): words[1:] for words in sections["root"]}
-    order = [channel.lower() for channel in root.get("order", ["TX", "TY", "TZ", "RX", "RY", "RZ"])]
-    if not set(order) <= {kind + axis for kind in "tr" for axis in AXES} or len(set(order)) != len(order):
-        raise ValueError(f"order of the root is {' '.join(order)[:40]!r}, expected some of TX TY TZ RX RY RZ")
-    root_order = tuple((channel[0] == "t", AXES.index(channel[1])) for channel in order)
-    turned = [*root.get("orientation", ["0", "0", "0"]), *root.get("axis", [])]
-    root_bone = Bone(
-        numbers(root.get("position", ["0", "0", "0"]), 3, "position of the root"), parse_axes(turned, in_degrees), ()
-    )
-    return Skeleton(
-        {name: bones[name] for name in parents}, parents, root_order, root_bone, INCH_M / length, in_degrees
-    )
+    order = letters_of("order of the root", root.get("order", ROOT_ORDER), ROOT_ORDER)
+    axes = parse_axes([*root.get("orientation", ZEROS), *root.get("axis", [])], in_degrees)
+    moves = tuple((i, AXES.index(channel[1])) for i, channel in enumerate(order) if channel[0] == "t")
+    turns = tuple((i, AXES.index(channel[1])) for i, channel in reversed([*enumerate(order)]) if channel[0] == "r")
+    joints = [Joint("root", -1, numbers(root.get("position", ZEROS), 3, "position of the root"), moves, turns, axes)]
+    index, widths, vectors = {"root": 0}, {"root": len(order)}, {"root": np.zeros(3)}
+    parents = parents_of(sections["hierarchy"], bones)
+    for name, parent in parents.items():
+        dof = letters_of(f"dof of {name!r}", bones[name].get("dof", []), ROOT_ORDER[3:])
+        columns = range(sum(widths.values()), sum(widths.values()) + len(dof))
+        turns = tuple((column, AXES.index(word[1])) for column, word in zip(columns, dof, strict=True))
+        axes = parse_axes(bones[name].get("axis", ZEROS), in_degrees)
+        index[name], vectors[name] = len(joints), vector_of(name, bones[name])
+        joints.append(Joint(name, index[parent], vectors[parent], (), turns[::-1], axes))  # the first dof turns first
+        widths |= {name: len(dof)} if dof else {}
+    leaves = [name for name in parents if name not in parents.values()]
+    ends = [Joint(f"{name} {END}", index[name], vectors[name]) for name in leaves]
+    return Skeleton((*joints, *ends), widths, INCH_M / length, in_degrees)
 
 
 def read_sections(file: TextIO) -> dict[str, list[list[str]]]:
     """Return the words of every line by section (":units" and so on), without comments and blank lines."""
     sections: dict[str, list[list[str]]] = {}
     lines: list[list[str]] = []
-    for count, line in enumerate(iter(lambda: file.readline(1000), "")):
+    for count, words in enumerate(lines_of(file)):
         if count > MAX_LINES:
             raise ValueError(f"it has over {MAX_LINES} lines")
-        words = line.split("#")[0].split()
-        if words and words[0].startswith(":"):
+        if words[0].startswith(":"):
             lines = sections.setdefault(words[0][1:].lower(), [])
-        elif words:
+        else:
             lines.append(words)
     return sections
 
 
-def parse_bones(lines: list[list[str]], in_degrees: bool) -> Iterator[tuple[str, Bone]]:
-    """Yield the name and the bone of every begin ... end block."""
-    names: set[str] = set()
-    for block in blocks(lines):
-        entry = {words[0].lower(): words[1:] for words in block}
-        name = " ".join(entry.get("name", []))
-        if not name or name in names or name == "root":
-            raise ValueError(f"bone {name!r} has no name of its own")
-        names.add(name)
-        if len(names) > takes.MAX_JOINTS:
-            raise ValueError(f"the skeleton has over {takes.MAX_JOINTS} bones")
-        direction = numbers(entry.get("direction", []), 3, f"direction of {name!r}")
-        length = numbers(entry.get("length", []), 1, f"length of {name!r}")[0]
-        norm = np.linalg.norm(direction)
-        if not 0.5 < norm < 2:
-            raise ValueError(f"direction of {name!r} has length {norm:g}, expected 1")
-        dof = [word.lower() for word in entry.get("dof", [])]
-        if not set(dof) <= {"rx", "ry", "rz"} or len(set(dof)) != len(dof):
-            raise ValueError(f"dof of {name!r} is {' '.join(dof)!r}, expected some of rx ry rz")
-        axes = parse_axes(entry.get("axis", ["0", "0", "0"]), in_degrees)
-        yield name, Bone(direction / norm * length, axes, tuple(AXES.index(word[1]) for word in dof))
+def lines_of(file: TextIO) -> Iterator[list[str]]:
+    """Yield the words of every line that has any, without comments."""
+    for line in iter(lambda: file.readline(10_000), ""):
+        if words := line.split("#")[0].split():
+            yield words
 
 
-def blocks(lines: list[list[str]]) -> Iterator[list[list[str]]]:
-    """Yield the lines of every begin ... end block."""
+def entries(lines: list[list[str]]) -> Entries:
+    """Return the words of every line by its first word."""
+    return {words[0].lower(): words[1:] for words in lines}
+
+
+def bones_of(lines: list[list[str]]) -> dict[str, Entries]:
+    """Return the entries of every begin ... end block by the bone's name."""
+    bones: dict[str, Entries] = {}
     block: list[list[str]] | None = None
     for words in lines:
         keyword = words[0].lower()
-        if keyword == "begin" and block is None:
-            block = []
-        elif keyword == "end" and block is not None:
-            yield block
-            block = None
-        elif block is None or keyword == "begin":
+        if (keyword == "begin") != (block is None):
             raise ValueError(f"{' '.join(words)[:30]!r} stands where 'begin' or 'end' was expected")
-        else:
+        if keyword == "begin":
+            block = []
+        elif keyword == "end":
+            bone = entries(block or [])
+            name = " ".join(bone.get("name", []))
+            if not name or name in bones or name == "root":
+                raise ValueError(f"bone {name!r} has no name of its own")
+            bones[name], block = bone, None
+        elif block is not None:
             block.append(words)
-    if block is not None:
-        raise ValueError("the file ends inside a begin ... end block")
+    if block is not None or len(bones) > takes.MAX_JOINTS:
+        raise ValueError(f"the file ends inside a bone, or has over {takes.MAX_JOINTS} of them")
+    return bones
+
+
+def parents_of(lines: list[list[str]], bones: dict[str, Entries]) -> dict[str, str]:
+    """Return each bone's parent, parents first; ValueError if the bones are no tree under "root"."""
+    children: Entries = {}
+    for parent, *names in lines:
+        children.setdefault(parent, []).extend(names)  # "begin" and "end" have none
+    parents: dict[str, str] = {}
+    todo = ["root"]
+    for parent in todo:  # grows meanwhile
+        for name in children.get(parent, []):
+            if name in parents or name not in bones:
+                raise ValueError(f"hierarchy: {name!r} is no bone, or has two parents")
+            parents[name] = parent
+            todo.append(name)
+    if len(parents) != len(bones):
+        loose = ", ".join(name for name in bones if name not in parents)
+        raise ValueError(f"hierarchy: not connected to the root (or in a circle): {loose[:200]}")
+    return parents
+
+
+def letters_of(what: str, words: list[str], known: list[str]) -> list[str]:
+    """Return channels such as "rx" in lower case; ValueError if they are not distinct or not among ``known``."""
+    channels = [word.lower() for word in words]
+    if not {word.upper() for word in words} <= set(known) or len(set(channels)) != len(channels):
+        raise ValueError(f"{what} is {' '.join(words)[:40]!r}, expected some of {' '.join(known).lower()}")
+    return channels
+
+
+def vector_of(name: str, bone: Entries) -> np.ndarray:
+    """Return a bone (3,) from start to end at rest, in the file's unit."""
+    direction = numbers(bone.get("direction", []), 3, f"direction of {name!r}")
+    norm = np.linalg.norm(direction)
+    if not 0.5 < norm < 2:
+        raise ValueError(f"direction of {name!r} has length {norm:g}, expected 1")
+    return direction / norm * numbers(bone.get("length", []), 1, f"length of {name!r}")[0]
 
 
 def parse_axes(words: list[str], in_degrees: bool) -> np.ndarray:
@@ -184,129 +207,46 @@ def parse_axes(words: list[str], in_degrees: bool) -> np.ndarray:
     return Rotation.from_euler(order, angles, degrees=in_degrees).as_matrix()  # small letters: fixed axes
 
 
-def parse_parents(lines: list[list[str]], bones: dict[str, Bone]) -> dict[str, str]:
-    """Return each bone's parent, parents first; ValueError if the bones are no tree under "root"."""
-    children: dict[str, list[str]] = {}
-    known: set[str] = set()
-    for block in blocks(lines):
-        for parent, *names in block:
-            for name in names:
-                if name in known or name not in bones:
-                    raise ValueError(f"hierarchy: {name!r} is no bone, or has two parents")
-                known.add(name)
-            children.setdefault(parent, []).extend(names)
-    parents: dict[str, str] = {}
-    level, depth = ["root"], 0
-    while level:
-        parents.update({name: parent for parent in level for name in children.get(parent, [])})
-        level = [name for parent in level for name in children.get(parent, [])]
-        depth += 1
-        if depth > takes.MAX_DEPTH:
-            raise ValueError(f"the skeleton has over {takes.MAX_DEPTH} levels")
-    if len(parents) != len(bones):
-        loose = ", ".join(name for name in bones if name not in parents)
-        raise ValueError(f"hierarchy: not connected to the root (or in a circle): {loose[:200]}")
-    return parents
+def parse_amc(file: TextIO, widths: dict[str, int]) -> tuple[Entries, np.ndarray]:
+    """Return the header of an .amc file, and its values (F, C) in the order of ``widths``.
 
-
-def build_joints(skeleton: Skeleton, columns: dict[str, int]) -> tuple[Joint, ...]:
-    """Return the joints at the starts of the bones, then the ends of bones without children.
-
-    Args:
-        skeleton: Bones at rest.
-        columns: First channel of the root and of each bone that turns.
+    Raises:
+        ValueError: No frames, or one without all values that the skeleton asks for, or with others.
     """
-    places = [(columns["root"] + i, is_move, axis) for i, (is_move, axis) in enumerate(skeleton.root_order)]
-    moves = tuple((at, axis) for at, is_move, axis in places if is_move)
-    turns = tuple((at, axis) for at, is_move, axis in reversed(places) if not is_move)
-    joints = [Joint("root", -1, skeleton.root.vector, moves, turns, skeleton.root.axes)]
-    index = {"root": 0}
-    for name, bone in skeleton.bones.items():
-        parent = skeleton.parents[name]
-        offset = np.zeros(3) if parent == "root" else skeleton.bones[parent].vector
-        turns = tuple((columns[name] + i, axis) for i, axis in enumerate(bone.dof)) if bone.dof else ()
-        index[name] = len(joints)
-        joints.append(Joint(name, index[parent], offset, (), turns[::-1], bone.axes))  # the first dof turns first
-    leaves = [name for name in skeleton.bones if name not in skeleton.parents.values()]
-    ends = [Joint(f"{name} {END}", index[name], skeleton.bones[name].vector) for name in leaves]
-    return (*joints, *ends)
-
-
-def parse_amc(file: TextIO, skeleton: Skeleton) -> tuple[dict[str, int], np.ndarray, dict[str, float]]:
-    """Return the channels of an .amc file.
-
-    Returns:
-        Number of values of the root and each bone in the file's order, the values (F, C) as they stand there, and what
-        the header says: "degrees" (1 or 0) and "fps", where it does.
-    """
-    lines = (words for line in iter(lambda: file.readline(10_000), "") if (words := line.split("#")[0].split()))
-    header, first = parse_header(lines)
-    layout: list[tuple[str, int]] = []
+    header: Entries = {}
+    frame: Entries = {}
     values = array("d")
-    for count, block in enumerate(frame_blocks(itertools.chain([first], lines)), start=1):
-        widths = [(words[0], len(words) - 1) for words in block]
-        if count == 1:
-            check_layout(widths, skeleton)
-            layout = widths
-        if widths != layout:
-            raise ValueError(f"frame {count} has not the bones and values of the first frame; is the file cut short?")
-        try:
-            values.extend(float(word) for words in block for word in words[1:])
-        except ValueError as error:
-            raise ValueError(f"frame {count}: {error}") from error
-    channels = np.array(values).reshape(-1, sum(width for _, width in layout))
-    require_usable(channels)
-    return dict(layout), channels, header
-
-
-def parse_header(lines: Iterator[list[str]]) -> tuple[dict[str, float], list[str]]:
-    """Return what the lines with ":" say and the first line after them; ValueError if this is no .amc file."""
-    header: dict[str, float] = {}
-    keywords = set()
-    for words in lines:
-        keyword = words[0].upper()
-        keywords.add(keyword)
-        if not keyword.startswith(":"):
-            break
-        if keyword in (":DEGREES", ":RADIANS"):
-            header["degrees"] = float(keyword == ":DEGREES")
-        elif keyword == ":SAMPLES-PER-SECOND":
-            header["fps"] = float(numbers(words[1:], 1, keyword)[0])
-            if not takes.FRAME_TIMES_S[0] <= 1 / max(header["fps"], 1e-9) <= takes.FRAME_TIMES_S[1]:
-                raise ValueError(f"it has {header['fps']:g} frames per second, expected 10 to 1000")
-    else:
-        raise ValueError("it has no frames; expected :FULLY-SPECIFIED, then frame numbers and one line per bone")
-    if ":FULLY-SPECIFIED" not in keywords:
-        raise ValueError("it does not say :FULLY-SPECIFIED; expected an .amc file with all values of every frame")
-    return header, words
-
-
-def frame_blocks(lines: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-    """Yield the lines of each frame without the frame number that begins it."""
-    block: list[list[str]] | None = None
-    for count, words in enumerate(lines):
-        if len(words) == 1 and words[0].isdigit():
-            if block is not None:
-                yield block
-            block = []
-        elif block is None or len(block) > takes.MAX_JOINTS:
-            raise ValueError(f"{' '.join(words)[:30]!r} in line {count + 1} of the frames, expected a frame number")
+    count = 0
+    for words in lines_of(file):
+        if words[0].startswith(":") and not count:
+            header[words[0][1:].lower()] = words[1:]
+        elif len(words) == 1 and words[0].isdigit():
+            if count:
+                values.extend(row_of(frame, widths, count))
+            count, frame = count + 1, {}
+        elif not count or words[0] in frame or len(frame) > takes.MAX_JOINTS:
+            raise ValueError(f"{' '.join(words)[:30]!r} in frame {count}, expected :FULLY-SPECIFIED or a frame number")
         else:
-            block.append(words)
-        if count > takes.MAX_FRAMES * 100:
+            frame[words[0]] = words[1:]
+        if count > takes.MAX_FRAMES:
             raise ValueError(f"it has over {takes.MAX_FRAMES} frames")
-    if block is not None:
-        yield block
+    if "fully-specified" not in header or not count:
+        raise ValueError("expected :FULLY-SPECIFIED, then frame numbers and one line per bone")
+    values.extend(row_of(frame, widths, count))
+    channels = np.array(values).reshape(count, -1)
+    require_usable(channels)
+    return header, channels
 
 
-def check_layout(widths: list[tuple[str, int]], skeleton: Skeleton) -> None:
-    """Raise a ValueError unless the first frame has all values that the skeleton asks for, and no other bones."""
-    expected = {"root": len(skeleton.root_order)}
-    expected.update({name: len(bone.dof) for name, bone in skeleton.bones.items() if bone.dof})
-    for name, width in widths:
-        if expected.get(name) != width:
-            by_asf = expected.get(name, "no such bone")
-            raise ValueError(f"{width} values of {name[:30]!r}, expected {by_asf} as the .asf says")
-    missing = [name for name in expected if name not in dict(widths)]
-    if missing or len(widths) != len(expected):
-        raise ValueError(f"the first frame lacks or repeats bones; missing: {', '.join(missing)[:200] or 'none'}")
+def row_of(frame: Entries, widths: dict[str, int], number: int) -> Iterator[float]:
+    """Yield the values of a frame in the order of ``widths``."""
+    wrong = [name for name in {**frame, **widths} if len(frame.get(name, ())) != widths.get(name)]
+    if wrong:
+        found, expected = len(frame.get(wrong[0], ())), widths.get(wrong[0], "no such bone")
+        raise ValueError(
+            f"frame {number} has {found} values of {wrong[0][:30]!r}, expected {expected} as the .asf says"
+        )
+    try:
+        yield from [float(word) for name in widths for word in frame[name]]
+    except ValueError as error:
+        raise ValueError(f"frame {number}: {error}") from error

@@ -10,7 +10,8 @@ import shutil
 import pytest
 
 from app.batch.output_folder import OutFolder
-from app.batch.process_clip import ClipTask, analyze, models_of, receive
+from app.batch.process_clip import ClipTask, analyze, cache_key, models_of, receive
+from app.options import Options
 from tests.batches import results
 
 
@@ -76,3 +77,8 @@ def test_a_clip_that_changes_during_the_analysis_is_reported(task):
     outcome = analyze(task, append)
     assert "changed while it was analyzed" in outcome.record["error"]
     assert not outcome.files
+
+
+def test_another_part_turn_or_speed_makes_other_results():
+    chosen = [{}, {"start": "1"}, {"stop": "1"}, {"rotate": 90}, {"slow_motion": 2.0}]
+    assert len({cache_key("0" * 64, Options(**settings), {}) for settings in chosen}) == len(chosen)

@@ -341,7 +341,7 @@ lifter, disk, *clips = sys.argv[1:]
 out, ballast = Path(disk, "out"), Path(disk, "ballast")
 request = BatchRequest(list(map(Path, clips)), out)
 options = Options(detector="mediapipe", lifter=lifter)
-for free in range(2**12, 2**12 + 36 * 2**14, 2**14):
+for free in range(2**12, 2**12 + 36 * 2**14, 3 * 2**14):
     shutil.rmtree(out, ignore_errors=True)
     ballast.write_bytes(bytes(shutil.disk_usage(disk).free - free))
     try:

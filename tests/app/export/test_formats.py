@@ -54,7 +54,10 @@ def test_trc_holds_the_markers_and_leaves_gaps_empty(result, write):
         "NumFrames": "150", "NumMarkers": "17", "Units": "m",
     }  # fmt: skip
     assert float(settings["DataRate"]) == 30
-    assert [name for name in lines[3].split("\t") if name] == ["Frame#", "Time", *H36M17.names]
+    names = (
+        "Hip RHip RKnee RAnkle LHip LKnee LAnkle Spine Neck Nose Head LShoulder LElbow LWrist RShoulder RElbow RWrist"
+    )
+    assert [name for name in lines[3].split("\t") if name] == ["Frame#", "Time", *names.split()]  # as Pose2Sim's
     assert {row.count("\t") for row in lines[6:]} == {2 + 3 * 17}  # OpenSim wants every cell closed by a tab
     table = pandas.read_csv(path, sep="\t", skiprows=6, header=None, index_col=False, skip_blank_lines=True)
     assert table[0].tolist() == list(range(1, 151))

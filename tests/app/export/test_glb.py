@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pygltflib
 import pytest
 from scipy.spatial.transform import Rotation
 
-from app.export.skeleton_rig import JOINTS, PLACES
+from app.export.character.skeleton_rig import JOINTS, PLACES
 from tests.people import EARLY, GAP, LATE, PROVENANCE
 
 TENTH_MM = 1e-4
@@ -82,7 +86,8 @@ def test_glb_has_a_skinned_body_in_the_rest_pose(result, write):
         height = np.ptp(np.concatenate(vertices)[:, 1])
         assert 1.2 < height < 1.9
         assert np.concatenate(vertices)[:, 1].min() == pytest.approx(0, abs=1e-6)  # stands on the floor
-        np.testing.assert_allclose(bind[:, :3, :3], np.broadcast_to(np.eye(3), (len(JOINTS), 3, 3)))
+        rest = rest_matrices(gltf, skin)
+        np.testing.assert_allclose(rest @ bind.swapaxes(1, 2), np.broadcast_to(np.eye(4), bind.shape), atol=1e-6)
         for part in mesh.primitives:
             weights, bones = (glb_values(gltf, i) for i in (part.attributes.WEIGHTS_0, part.attributes.JOINTS_0))
             np.testing.assert_array_equal(weights.sum(axis=1), 1)
@@ -91,6 +96,44 @@ def test_glb_has_a_skinned_body_in_the_rest_pose(result, write):
             np.testing.assert_allclose(np.linalg.norm(outwards, axis=1), 1, atol=1e-6)
     assert gltf.asset.extras["unit"] == "m"
     assert gltf.asset.extras["provenance"] == PROVENANCE
+
+
+def rest_matrices(gltf, skin):
+    """From every joint's axes (R, 4, 4) to the world in the rest pose."""
+    parents = {child: i for i, node in enumerate(gltf.nodes) for child in node.children or []}
+    found = {}
+    for node in skin.joints:
+        own = np.eye(4)
+        own[:3, :3] = Rotation.from_quat(gltf.nodes[node].rotation).as_matrix()
+        own[:3, 3] = gltf.nodes[node].translation
+        found[node] = found.get(parents[node], np.eye(4)) @ own
+    return np.stack(list(found.values()))
+
+
+def test_glb_bones_point_along_their_limbs(result, write):
+    _, gltf = glb_people(write("glb", result))
+    rest = rest_matrices(gltf, gltf.skins[0])
+    at = {joint.name: matrix for joint, matrix in zip(JOINTS, rest, strict=True)}
+    pairs = [("Spine", "Spine1"), ("Spine1", "Neck"), ("Neck", "Head")]
+    for side in ("Left", "Right"):
+        for chain in (("UpLeg", "Leg", "Foot", "ToeBase"), ("Shoulder", "Arm", "ForeArm", "Hand")):
+            pairs += [(side + bone, side + child) for bone, child in pairwise(chain)]
+    for bone, child in pairs:
+        along = at[child][:3, 3] - at[bone][:3, 3]
+        np.testing.assert_allclose(at[bone][:3, 1], along / np.linalg.norm(along), atol=1e-6)
+    assert at["LeftHand"][0, 3] > 0.5 > -0.5 > at["RightHand"][0, 3]
+    assert at["LeftArm"][1, 3] == pytest.approx(at["LeftHand"][1, 3], abs=1e-6)
+
+
+def test_glb_animation_has_the_name_of_the_clip_and_keys_on_whole_frames(result, write):
+    video = replace(
+        result.video, path=Path("jump äö.mp4"), fps=29.9985, timestamps_s=result.video.timestamps_s * 1.00005
+    )
+    people, gltf = glb_people(write("glb", replace(result, video=video)))
+    assert gltf.animations[0].name == "jump äö"
+    times = people["person0"][0]
+    np.testing.assert_allclose(times * 30, np.arange(len(times)), atol=1e-4)
+    assert gltf.asset.extras["fps"] == 30
 
 
 def test_glb_quaternions_do_not_change_sign(result, write):

@@ -168,10 +168,10 @@ def _hdr(rgb: np.ndarray, transfer: int) -> av.VideoFrame:
     return frame.reformat(format="yuv420p10le", dst_colorspace="BT2020", dst_color_range="MPEG")
 
 
-@pytest.mark.parametrize("transfer", [16, 18], ids=["PQ", "HLG"])
-def test_hdr_looks_as_the_sdr_picture_that_it_was_made_of(tmp_path, frames, transfer):
+@pytest.mark.parametrize(("transfer", "matrix"), [(16, 9), (18, 10)], ids=["PQ", "HLG in another matrix"])
+def test_hdr_looks_as_the_sdr_picture_that_it_was_made_of(tmp_path, frames, transfer, matrix):
     small = cv2.resize(frames[0], (160, 120), interpolation=cv2.INTER_AREA)
-    tags = {"colorspace": 9, "color_primaries": 9, "color_trc": transfer, "color_range": 1}
+    tags = {"colorspace": matrix, "color_primaries": 9, "color_trc": transfer, "color_range": 1}
     path = tmp_path / "hdr.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=FPS)
@@ -181,7 +181,9 @@ def test_hdr_looks_as_the_sdr_picture_that_it_was_made_of(tmp_path, frames, tran
         for _ in range(2):
             container.mux(stream.encode(_hdr(small, transfer)))
         container.mux(stream.encode(None))
-    (seen, _) = VideoReader(path)
+    reader = VideoReader(path)
+    seen, _ = reader
+    assert len(reader.info.warnings) == (matrix != 9)
     # Without tone mapping the mean difference is 32 (PQ) and 19 (HLG) of 255 levels; chroma subsampling alone costs 1.
     assert np.abs(seen.astype(int) - small).mean() < 4
 

@@ -25,6 +25,7 @@ def make_result(walker, tmp_path) -> Callable[..., PoseResult]:
     """A function that makes ``tests.people.walkers`` of a clip with a varying rate."""
 
     def make(num_people=2, *, name="clip.mp4", times=UNSTEADY, **settings):
+        settings = {"has_overlay": False} | settings  # it would be looked for
         video = VideoInfo(tmp_path / name, 1280, 720, 1 / np.diff(times).mean(), len(times), 0, times, False)
         return walkers(walker[: len(times)], num_people, video=video, **settings)
 

@@ -15,7 +15,7 @@ from app.export import WRITERS
 from app.video.writer import write_video
 from app.viewer import embedded, host_script, page
 from tests.app.viewer.viewing import UNSTEADY, go_to
-from tests.people import PROVENANCE
+from tests.people import PROVENANCE, with_options
 
 HOSTILE = (
     "</script><script>window.hacked = 1<\\script>.mp4", "<img src=x onerror=window.hacked=1>.mp4",
@@ -97,6 +97,16 @@ def test_a_video_beside_it_moves_in_step(numbered_video, visit):
     tab.wait_for_function("() => document.querySelector('video').paused")
     tab.get_by_label("Speed").select_option("0.5")
     assert tab.evaluate("document.querySelector('video').playbackRate") == 0.5
+
+
+def test_the_overlay_beside_it_is_picked_up(numbered_video, visit, tmp_path):
+    result, path = numbered_video
+    (tmp_path / "overlay.mp4").write_bytes(path.read_bytes())
+    tab = visit(page(with_options(result, has_overlay=True)), may_request=((tmp_path / "overlay.mp4").as_uri(),))
+    tab.locator("video").wait_for(state="visible")
+    go_to(tab, 50)
+    moved = "(time) => Math.abs(document.querySelector('video').currentTime - time) < 0.03"
+    tab.wait_for_function(moved, arg=float(UNSTEADY[50]))
 
 
 def test_a_page_around_it_drives_it_and_is_driven(numbered_video, visit):

@@ -158,3 +158,56 @@ def test_a_phone_needs_no_sideways_scrolling(make_result, visit):
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= 360 or control.evaluate("(e) => !!e.closest('.pm-chips')")
     assert vividness(stage(tab)) > 100
+
+
+def test_a_click_on_somebody_plots_this_person(make_result, visit):
+    tab = visit(page(make_result()))
+    go_to(tab, 30)
+    where = "viewer.scene.projectJoint(viewer.data.people[1], 30 - viewer.data.people[1].start, 1).slice(0, 2)"
+    x, y = tab.evaluate(where)
+    box = tab.locator(".pm-canvas").bounding_box()
+    tab.mouse.click(box["x"] + x, box["y"] + y)
+    assert tab.get_by_label("Person of the plot").input_value() == "1"
+    assert tab.evaluate("viewer.plot.person.id") == 1
+
+
+def test_it_loops(make_result, visit):
+    tab = visit(page(make_result(1, times=UNSTEADY[:12])))
+    tab.keyboard.press("l")
+    tab.keyboard.press("Space")
+    tab.wait_for_function("() => viewer.drawn === 11")
+    tab.wait_for_function("() => viewer.drawn < 8 && viewer.clock.playing")
+
+
+def test_dragging_with_shift_pans_and_the_camera_view_faces_the_camera(make_result, visit):
+    result = make_result(1)
+    tab = visit(page(result))
+    box = tab.locator(".pm-canvas").bounding_box()
+    tab.mouse.move(box["x"] + 300, box["y"] + 150)
+    tab.keyboard.down("Shift")
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + 360, box["y"] + 150)
+    tab.mouse.up()
+    tab.keyboard.up("Shift")
+    moved = tab.evaluate("viewer.scene.moved")
+    assert np.linalg.norm(moved) > 0.1
+    tab.keyboard.press("4")
+    stage(tab)
+    assert tab.evaluate("viewer.scene.moved") == [0, 0, 0]
+    back, target = tab.evaluate("[viewer.scene.axes.back, viewer.scene.target]")
+    camera = np.array([0, result.camera_height(0), 0]) - target
+    np.testing.assert_allclose(back, camera / np.linalg.norm(camera), atol=1e-3)
+
+
+def test_colors_by_person_and_help(make_result, visit):
+    tab = visit(page(make_result()))
+    go_to(tab, 30)
+    before = stage(tab)
+    tab.keyboard.press("p")
+    by_person = stage(tab)
+    orange = [((x[..., 2] > 200) & (x[..., 1] < 170) & (x[..., 0] < 100)).sum() for x in (before, by_person)]
+    assert orange[0] > 100 > orange[1]  # OpenCV's order: blue, green, red
+    tab.keyboard.press("?")
+    assert tab.get_by_text("color by person").is_visible()
+    tab.keyboard.press("?")
+    assert tab.get_by_text("color by person").is_hidden()

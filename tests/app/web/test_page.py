@@ -192,7 +192,7 @@ def pair(root, tmp_path) -> Path:
     return path
 
 
-def test_whom_to_keep_is_chosen_by_pictures(open_page, pair, tmp_path):
+def test_whom_to_keep_is_chosen_by_pictures(open_page, ask, pair, tmp_path):
     page = open_page()
     start(page, pair)
     page.get_by_text("2 people found; click whom to keep").wait_for()
@@ -214,7 +214,9 @@ def test_whom_to_keep_is_chosen_by_pictures(open_page, pair, tmp_path):
             "pair/pose.person1.bvh", "pair/pose.person1.trc",
         ]  # fmt: skip
         pose = json.loads(archive.read("pair/pose.json"))
-    assert [person["id"] for person in pose["people"]] == [1]
+    before = ask.get(f"/jobs/{everybody}/files/pair.json").json()
+    assert pose["people"] == [before["people"][1]]  # all numbers are the same
+    assert pose["quality"] == [before["quality"][1]]
     page.click("#everybody")
     page.get_by_text("2 people found; click whom to keep").wait_for()
     page.click("#delete")  # with it goes what was made of it

@@ -213,6 +213,7 @@ def changed(key, value):
         (changed("camera_name", np.array(["12345678"] * 47)), "names the cameras .'12345678'."),
         (changed("joint_2d", np.zeros((46, 17, 2))), r"test/joint_2d must hold finite numbers \(47, 17\)"),
         (changed("joints_2.5d_image", np.full((47, 17, 3), np.nan)), "must hold finite numbers"),
+        (changed("joint_2d", {"a": 1}), "test/joint_2d is no array of numbers"),
         (changed("action", ["Walking"]), r"test/action must have shape \(47,\)"),
     ],
 )

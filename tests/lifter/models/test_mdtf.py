@@ -7,12 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from checkpoints.tensors import read_weights
-from lifter import load_lifter, scan
+from lifter import scan
 from lifter.load import build_for
 from lifter.models.layers.bone_aware import bone_classes, bone_features, turned
 from lifter.models.mdtf import MARK, MDTF, TINY, JointNorm, MDTFConfig, join_stages
-from lifter.training.train import save_weights
 
 # The published networks, run in float32; float64 differs from them by 7.5e-6.
 TOLERANCE = 1e-4
@@ -73,23 +71,6 @@ def test_golden_output_of_both_stages(published, stages, golden, recipe, backend
     found["pre_fusion"] = turned(before_fusion[0], 1)[None, :9]
     for name, value in found.items():
         assert (value - expected[name]).abs().max() < TOLERANCE, name
-
-
-# ---------------------------------------------------------------------------------------------- sizes and keys
-
-
-def test_the_two_published_files_become_one(stages, published, tmp_path):
-    files = [tmp_path / "bone_aware.pth", tmp_path / "lifter.pth"]
-    for path, state in zip(files, stages, strict=True):
-        torch.save({"epoch": 1, "model": {f"module.{key}": tensor for key, tensor in state.items()}}, path)
-    save_weights(join_stages(*(read_weights(path).tensors for path in files)), {}, tmp_path / "mdtf.safetensors")
-    lifter = load_lifter(tmp_path / "mdtf.safetensors", "cpu")
-    assert lifter.model.config == replace(TINY, as_released=True)
-    assert (lifter.normalization, lifter.unit) == ("picture", "normalized")
-    with torch.inference_mode():
-        assert torch.equal(lifter.model(keypoints(9)), published(keypoints(9)))
-    with pytest.raises(ValueError, match=r"the two published files are made one by lifter.models.mdtf.join_stages"):
-        load_lifter(files[1], "cpu")
 
 
 # ---------------------------------------------------------------------------------------------- bones

@@ -1,10 +1,10 @@
 """``Rig``: H36M-17 joints as the rotations of a skeleton, which is what BVH and glTF hold.
 
-Joint names and layout are those of the CMU database's BVH files, which retargeting tools know: where several bones meet
-(pelvis, thorax) every bone has a joint of its own, of length 0, so that any pose of 17 points with constant bone
-lengths is met exactly. Rest pose: a T, facing +z, left arm along +x, y up. Points do not tell how a limb is twisted:
-limbs turn the shortest way from their parent, trunk and pelvis by the lines of hips and shoulders. Feet and hands go on
-straight.
+Bones have Mixamo's names without its prefix, which retargeting tools map by themselves. Any pose of 17 points with the
+bones of ``with_rigid_bones`` is met exactly. Rest pose: a T, facing +z, left arm along +x, y up; collarbones, neck and
+head lie in it as in somebody who stands at ease, so that such a person turns none of them. Points do not tell how a
+limb is twisted: limbs turn the shortest way from their parent, trunk and pelvis by the lines of hips and shoulders.
+Feet and hands go on straight.
 """
 
 from __future__ import annotations
@@ -15,10 +15,15 @@ import numpy as np
 
 from lifter.skeletons import H36M17
 
+Vector = tuple[float, float, float]
 LEFT, RIGHT, UP, DOWN = (1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0)
-NOTHING = (0.0, 0.0, 0.0)
-TOES = (0.0, -0.14, 0.4)  # down and forward from the ankle, in lengths of the shin ...
-FINGERS = 0.45  # ... and outwards from the wrist, of the forearm: made up, no point of ours is there
+FORWARD, NOTHING = (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)
+# Of people who stand at ease, as the network has learned them: the nose lies before the neck.
+NECK, HEAD, COLLARBONE_DROP = (0.0, 0.87, 0.49), (0.0, 0.89, -0.46), 0.26
+# Made up, no point of ours is there: the ball of the foot below and before the ankle, in lengths of the shin, the toes
+# in lengths of that, and the hand in lengths of the forearm.
+BALL, TOES, FINGERS = (0.0, -0.22, 0.3), (0.0, 0.0, 0.25), 0.45
+MOST_RISE = 0.5  # of feet that are pushed up by the floor: the sine of 30 degrees
 TINY = 1e-9  # meters, or of a unit vector
 
 
@@ -27,58 +32,77 @@ class RigJoint:
     """One joint: where it sits, and which way its bone lies in the rest pose.
 
     Attributes:
-        name: As in CMU's BVH files.
+        name: As Mixamo's, without its prefix.
         parent: Index, -1 for the root; parents come first.
-        place: Joint of H36M17 it sits on.
+        place: Joint of H36M17 it sits on; None at the end of its parent's bone.
         child: Joint of H36M17 it turns towards; None if it turns with the hips, the shoulders or its parent.
-        rest: Direction to the child in the rest pose.
-        end: End of a bone without child, in lengths of the bone before it.
+        rest: Direction to the child, or of the bone, in the rest pose.
+        end: End of a bone without such a child, in lengths of the bone before it.
     """
 
     name: str
     parent: int
-    place: int
+    place: int | None
     child: int | None
-    rest: tuple[float, float, float]
-    end: tuple[float, float, float] = NOTHING
+    rest: Vector
+    end: Vector = NOTHING
+
+    @property
+    def side(self) -> str:
+        """left, right or middle."""
+        return next((side for side in ("left", "right") if self.name.lower().startswith(side)), "middle")
 
 
 def _joints() -> tuple[RigJoint, ...]:
     table: list[tuple] = [("Hips", "", "pelvis", "", UP)]
-    for side, short, outwards in (("Left", "L", LEFT), ("Right", "R", RIGHT)):
+    for side in ("Left", "Right"):
         low = side.lower()
         table += [
-            (f"{short}HipJoint", "Hips", "pelvis", f"{low}_hip", outwards),
-            (f"{side}UpLeg", f"{short}HipJoint", f"{low}_hip", f"{low}_knee", DOWN),
+            (f"{side}UpLeg", "Hips", f"{low}_hip", f"{low}_knee", DOWN),
             (f"{side}Leg", f"{side}UpLeg", f"{low}_knee", f"{low}_ankle", DOWN),
-            (f"{side}Foot", f"{side}Leg", f"{low}_ankle", "", DOWN, TOES),
+            (f"{side}Foot", f"{side}Leg", f"{low}_ankle", "", BALL, BALL),
+            (f"{side}ToeBase", f"{side}Foot", "", "", TOES, TOES),
         ]
     table += [
-        ("LowerBack", "Hips", "pelvis", "spine", UP),
-        ("Spine", "LowerBack", "spine", "thorax", UP),
-        ("Spine1", "Spine", "thorax", "", UP),
-        ("Neck", "Spine1", "thorax", "nose", UP),
-        ("Head", "Neck", "nose", "head", UP),
+        ("Spine", "Hips", "pelvis", "spine", UP),
+        ("Spine1", "Spine", "spine", "thorax", UP),
+        ("Neck", "Spine1", "thorax", "nose", NECK),
+        ("Head", "Neck", "nose", "head", HEAD),
     ]
     for side, outwards in (("Left", LEFT), ("Right", RIGHT)):
-        low = side.lower()
+        low, hand = side.lower(), (FINGERS * outwards[0], 0.0, 0.0)
         table += [
-            (f"{side}Shoulder", "Spine1", "thorax", f"{low}_shoulder", outwards),
+            (f"{side}Shoulder", "Spine1", "thorax", f"{low}_shoulder", (outwards[0], -COLLARBONE_DROP, 0.0)),
             (f"{side}Arm", f"{side}Shoulder", f"{low}_shoulder", f"{low}_elbow", outwards),
             (f"{side}ForeArm", f"{side}Arm", f"{low}_elbow", f"{low}_wrist", outwards),
-            (f"{side}Hand", f"{side}ForeArm", f"{low}_wrist", "", outwards, (FINGERS * outwards[0], 0.0, 0.0)),
+            (f"{side}Hand", f"{side}ForeArm", f"{low}_wrist", "", hand, hand),
         ]
     names = [row[0] for row in table]
     joints = []
-    for name, parent, place, child, *rest in table:
-        above = names.index(parent) if parent else -1
-        joints.append(RigJoint(name, above, H36M17.index(place), H36M17.index(child) if child else None, *rest))
+    for name, parent, place, child, rest, *end in table:
+        sits, turns = (H36M17.index(joint) if joint else None for joint in (place, child))
+        x, y, z = (float(part) for part in np.array(rest) / np.linalg.norm(rest))
+        joints.append(RigJoint(name, names.index(parent) if parent else -1, sits, turns, (x, y, z), *end))
     return tuple(joints)
 
 
 JOINTS = _joints()
 # Joint of the rig that sits on every joint of H36M17 but the head's top, which is the end of Head.
-PLACES = {joint.place: index for index, joint in reversed(list(enumerate(JOINTS)))}
+PLACES = {joint.place: index for index, joint in reversed(list(enumerate(JOINTS))) if joint.place is not None}
+
+
+def _bone_axes() -> np.ndarray:
+    axes = []
+    for joint in JOINTS:
+        y = np.array(joint.rest)
+        front = np.array(UP if joint.rest[2] > 0.99 else FORWARD)
+        x = np.cross(y, front)
+        x /= np.linalg.norm(x)
+        axes.append(np.stack([x, y, np.cross(x, y)], axis=1))
+    return np.stack(axes)
+
+
+BONE_AXES = _bone_axes()  # (R, 3, 3), columns: +y along the bone in the rest pose, z as far forward as can be
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,24 +114,37 @@ class Rig:
         ends: (R, 3) end of the bones of feet, hands and head in their joint's axes; 0 for all others.
         root: (T, 3) place of the root.
         rotations: (T, R, 3, 3) from every joint's axes to its parent's; the rest pose has none.
+        up: (3,) the direction against gravity.
     """
 
     offsets: np.ndarray
     ends: np.ndarray
     root: np.ndarray
     rotations: np.ndarray
+    up: np.ndarray
+
+    @property
+    def rest_places(self) -> np.ndarray:
+        """Where every joint (R, 3) is in the rest pose, the toes on the floor."""
+        places = np.zeros_like(self.offsets)
+        for index, joint in enumerate(JOINTS[1:], start=1):
+            places[index] = places[joint.parent] + self.offsets[index]
+        return places - ((places + self.ends) @ self.up).min() * self.up
 
 
-def rig_of(joints: np.ndarray, to_axes: np.ndarray) -> Rig:
+def rig_of(joints: np.ndarray, to_axes: np.ndarray, *, has_floor: bool = False) -> Rig:
     """Return the rig of joints (T, 17, 3) with y up and constant bone lengths.
 
     Args:
         joints: World axes with y up.
         to_axes: (3, 3) rotation from there to the axes that the rig shall have.
+        has_floor: Whether there is a floor at height 0, which feet are turned not to go through.
     """
     joints = joints.astype(np.float64)
     offsets, ends = _bones(joints)
     upright = _orientations(joints)  # (T, R, 3, 3) from joint axes to the world
+    if has_floor:
+        _lift_feet(upright, joints, offsets, ends)
     parents = [joint.parent for joint in JOINTS]
     local = upright.copy()
     local[:, 1:] = np.swapaxes(upright[:, parents[1:]], -1, -2) @ upright[:, 1:]
@@ -116,6 +153,7 @@ def rig_of(joints: np.ndarray, to_axes: np.ndarray) -> Rig:
         ends @ to_axes.T,
         joints[:, H36M17.index("pelvis")] @ to_axes.T,
         to_axes @ local @ to_axes.T,
+        to_axes @ np.array(UP),
     )
 
 
@@ -124,11 +162,17 @@ def _bones(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     offsets, ends = np.zeros((len(JOINTS), 3)), np.zeros((len(JOINTS), 3))
     for index, joint in enumerate(JOINTS[1:], start=1):
         parent = JOINTS[joint.parent]
-        before = _length(joints, parent.place, joint.place)
-        offsets[index] = before * np.array(parent.rest)
-        ends[index] = before * np.array(joint.end)
-        if joint.child is not None and joint.child not in PLACES:
+        if joint.place is None or parent.place is None:
+            offsets[index] = ends[joint.parent]
+        elif parent.child is None:  # the pelvis, in the middle of the hips
+            outwards = {"left": LEFT, "right": RIGHT}.get(joint.side, NOTHING)
+            offsets[index] = _length(joints, parent.place, joint.place) * np.array(outwards)
+        else:
+            offsets[index] = _length(joints, parent.place, joint.place) * np.array(parent.rest)
+        ends[index] = np.linalg.norm(offsets[index]) * np.array(joint.end)
+        if joint.place is not None and joint.child is not None and joint.child not in PLACES:
             ends[index] = _length(joints, joint.place, joint.child) * np.array(joint.rest)
+    ends[[joint.parent for joint in JOINTS if joint.place is None]] = 0  # their bones end at a joint
     return offsets, ends
 
 
@@ -142,8 +186,7 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
     hips, shoulders = at["left_hip"] - at["right_hip"], at["left_shoulder"] - at["right_shoulder"]
     trunk = {
         "Hips": _frame(at["spine"] - at["pelvis"], hips, is_left_exact=True),
-        "LowerBack": _frame(at["spine"] - at["pelvis"], hips),
-        "Spine": _frame(at["thorax"] - at["spine"], hips + shoulders),
+        "Spine": _frame(at["spine"] - at["pelvis"], hips + shoulders),
         "Spine1": _frame(at["thorax"] - at["spine"], shoulders),
     }
     turned = np.empty((len(joints), len(JOINTS), 3, 3))
@@ -152,10 +195,32 @@ def _orientations(joints: np.ndarray) -> np.ndarray:
             turned[:, index] = trunk[joint.name]
             continue
         turned[:, index] = turned[:, joint.parent]
-        if joint.child is not None:
+        if joint.place is not None and joint.child is not None:
             rest = turned[:, joint.parent] @ np.array(joint.rest)
             turned[:, index] = _shortest_turn(rest, joints[:, joint.child] - joints[:, joint.place]) @ turned[:, index]
     return turned
+
+
+def _lift_feet(upright: np.ndarray, joints: np.ndarray, offsets: np.ndarray, ends: np.ndarray) -> None:
+    """Turn feet in ``upright`` (T, R, 3, 3), and then toes, so that their ends are not below height 0."""
+    for foot, joint in enumerate(JOINTS):
+        if joint.place is None or not joint.name.endswith("Foot"):
+            continue
+        toes, ball = foot + 1, offsets[foot + 1]  # the toes follow the foot
+        heights = joints[:, joint.place, 1]
+        turn = _turn_above_floor(upright[:, foot] @ ball, heights)
+        upright[:, foot], upright[:, toes] = turn @ upright[:, foot], turn @ upright[:, toes]
+        heights = heights + (upright[:, foot] @ ball)[:, 1]
+        upright[:, toes] = _turn_above_floor(upright[:, toes] @ ends[toes], heights) @ upright[:, toes]
+
+
+def _turn_above_floor(bones: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Return rotations (T, 3, 3) that lift the ends of bones (T, 3), which begin at ``heights`` (T,), to height 0."""
+    length = np.maximum(np.linalg.norm(bones, axis=1, keepdims=True), TINY)
+    along = bones / length
+    rise = np.clip(-heights[:, None] / length, -1, MOST_RISE)
+    lifted = np.sqrt(1 - rise**2) * _unit(along * (1.0, 0.0, 1.0)) + rise * UP
+    return _shortest_turn(along, np.where(along[:, 1:2] < rise, lifted, along))
 
 
 def _frame(up: np.ndarray, left: np.ndarray, *, is_left_exact: bool = False) -> np.ndarray:
