@@ -18,7 +18,7 @@ from app.geometry.floor import ANKLE_HEIGHT, Floor
 from app.geometry.gravity import ANKLES
 from app.geometry.smoothing import low_pass
 from app.geometry.world import body_height, to_world, world_places
-from app.motion import Pose3D, contiguous_segments
+from app.motion import Pose3D, contiguous_segments, join_segments
 from detectors.people import Track
 from lifter.skeletons import H36M17
 
@@ -89,9 +89,10 @@ def _locked(result: PoseResult, track: Track, pose: Pose3D, floor: Floor) -> Pos
     sights = places[:, 0] / np.linalg.norm(places[:, 0], axis=1, keepdims=True)
     places[..., 1] -= ground
     standing = ANKLE_HEIGHT * body_height(pose.joints, track.valid)
-    for segment in contiguous_segments(track, result.video):
-        times = result.video.timestamps_s[track.frames[segment]]
-        places[segment] = lock_segment(places[segment], sights[segment], times, standing)
+    segments = contiguous_segments(track, result.video)
+    times = result.video.timestamps_s[track.frames]
+    locked = [lock_segment(places[run], sights[run], times[run], standing) for run in segments]
+    places = join_segments(np.concatenate(locked), segments, len(places))
     places[..., 1] += ground
     places = places @ rotation  # back to camera axes
     root = places[:, 0]

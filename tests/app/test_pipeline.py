@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import types
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from app import pipeline
 from app.motion import contiguous_segments
 from app.options import Options
-from app.pipeline import estimate, lift_tracks
+from app.pipeline import estimate, lift_tracks, shareable
 from app.video.video_info import VideoInfo
 from app.video.writer import write_video
 from detectors import DETECTORS, DetectorSpec
@@ -289,3 +290,15 @@ def test_progress_can_cancel(project_to_camera, options):
 
     with pytest.raises(CancelError):
         estimate(project_to_camera([person(k) for k in walk(np.arange(9) / 25)]), options(), progress)
+
+
+def test_provenance_does_not_say_where_weights_lie():
+    options = Options(
+        detector="yolo-hrnet",
+        detector_weights=("/home/me/secret/yolo26n.pt", "hrnet"),
+        lifter="/home/me/my.safetensors",
+    )
+    recorded = shareable(options)
+    assert recorded["detector_weights"] == ["yolo26n.pt", "hrnet"]
+    assert recorded["lifter"] == "my.safetensors"
+    assert "secret" not in json.dumps(recorded)

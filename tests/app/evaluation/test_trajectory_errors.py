@@ -10,7 +10,7 @@ import pytest
 
 from app import pipeline
 from app.evaluation.ground_truth import match_track
-from app.evaluation.trajectory_errors import COLUMNS, place_track, trajectory_table
+from app.evaluation.trajectory_errors import COLUMNS, feet_table, place_track, trajectory_table
 from app.options import Options
 from app.pipeline import estimate
 from detectors import DETECTORS, DetectorSpec
@@ -94,6 +94,21 @@ def test_the_table_scores_every_source(root, exact_detector):
     assert place[0] > 300  # 10 % nearer or farther for a field of view that is 10 % off
     assert max(place[1:]) < 92  # measured: 51 with the shipped weights, 77 with those before them
     assert place[1] == pytest.approx(place[2], abs=15)  # the detector is exact
+
+
+def test_the_table_of_feet_tells_that_locked_feet_stay(root, exact_detector):
+    clip = root / "assets" / "walk_wave.mp4"
+    table = feet_table(clip, clip.with_suffix(".gt.npz"), Options(detector=exact_detector))
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["feet (frames)"] == ["person 0: as estimated (257)", "person 0: locked (257)"]
+    free, locked = map(float, cells["skating in contact cm/s"])
+    assert free > 5  # 21 from pixels
+    assert locked < 1
+    assert float(cells["joints moved mm"][1]) < 5
+    assert float(cells["but knees and ankles mm"][1]) < 0.1
+    assert float(cells["lowest joint cm"][1]) > 0
+    found, right = (float(share.strip().rstrip("%")) for share in cells["contact found / right"][1].split("/"))
+    assert min(found, right) > 60  # about 80 when written
 
 
 def test_tracks_find_their_person_and_other_options_place_them_anew(result, truth):

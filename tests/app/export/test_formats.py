@@ -72,6 +72,8 @@ def test_trc_holds_the_markers_and_leaves_gaps_empty(result, write):
 
 def test_coco_is_read_by_the_coco_tools(result, write, capsys):
     coco = COCO(str(write("coco", result)))
+    strict = json.loads(write("coco", result).read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
+    assert len(coco.loadRes(strict["annotations"]).getAnnIds()) == len(coco.getAnnIds())
     capsys.readouterr()
     assert len(coco.getImgIds()) == 150
     assert coco.loadCats(1)[0]["keypoints"] == list(COCO17.names)

@@ -100,3 +100,13 @@ def test_a_leg_reaches_its_target_or_stretches_towards_it():
     np.testing.assert_allclose(stretched[0, [0, 2]], 0, atol=1e-9)
     full = np.linalg.norm(knee - hip) + np.linalg.norm(knee - ankle)
     assert 0.99 * full < np.linalg.norm(stretched - hip) <= full
+
+
+def test_gaps_stay_bridged(walker):
+    result = walkers(walker[:150])
+    poses = [replace(pose, joints=with_rigid_bones(pose.joints)) for pose in result.poses]
+    locked = lock_feet(replace(result, poses=poses))
+    pelvis, valid = locked.world_joints(1)[:, 0], locked.tracks[1].valid
+    assert not valid.all()
+    steps = np.linalg.norm(np.diff(pelvis, axis=0), axis=1)
+    assert steps[~(valid[1:] & valid[:-1])].max() < 2 * steps.max(where=valid[1:] & valid[:-1], initial=0)
