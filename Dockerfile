@@ -53,5 +53,5 @@ ENV PATH=/srv/pose3d/.venv/bin:$PATH HOME=/tmp OMP_WAIT_POLICY=passive PYTHONUNB
 VOLUME ["/srv/pose3d/checkpoints/downloaded"]
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/', timeout=4)"]
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:7860/health', timeout=4)"]
 CMD ["posemamba", "ui", "--host", "0.0.0.0", "--port", "7860"]

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from app.settings import API, PAGE, check_settings, setting
-from detectors import AUTO, BALANCED, BEST_FIRST, DETECTORS, FAST, QUALITIES
+from app.settings import API, PAGE, PAGE_ADVANCED, check_settings, setting
+from detectors import AUTO, BALANCED, BEST, BEST_FIRST, DETECTORS, FAST, QUALITIES
 from lifter import LIFTERS, usable_lifters
 
 BACKENDS = ("auto", "triton", "mamba_ssm", "cpu", "torch", "reference")  # of lifter.scan, which would import torch
@@ -95,11 +95,12 @@ class Options:
         "fast: the smallest networks that are here, no flip averaging; best: MediaPipe's heavy network after "
         "'posemamba fetch mediapipe-heavy'; balanced in between. For other detectors it is as best.",
         choices=QUALITIES, web=PAGE, label="Quality",
-        hint="Fast takes small networks, best the most exact ones that are here, at three times the time.",
+        words={FAST: "fast", BALANCED: "balanced", BEST: "best, takes up to three times as long"},
     )  # fmt: skip
     detector: str = setting(
         AUTO, f"2D pose estimator; auto is the first of {', '.join(BEST_FIRST)} that can run here; one of",
-        choices=lambda: (AUTO, *DETECTORS), web=PAGE, label="Detector", hint="Finds people and their keypoints.",
+        choices=lambda: (AUTO, *DETECTORS), web=PAGE_ADVANCED, label="2D detector",
+        hint="Finds people and their joints in the picture.",
         offers=usable_detectors,
     )  # fmt: skip
     detector_weights: tuple[str, ...] = setting(
@@ -111,8 +112,8 @@ class Options:
         unit="frames", is_advanced=True, web=API,
     )  # fmt: skip
     lifter: str = setting(
-        "posemamba-s", f"One of {', '.join(LIFTERS)}, a name of 'posemamba fetch', or a weights file.", web=PAGE,
-        label="Lifter", hint="Makes 3D of 2D; the first was trained longest.", offers=usable_lifters,
+        "posemamba-s", f"One of {', '.join(LIFTERS)}, a name of 'posemamba fetch', or a weights file.",
+        web=PAGE_ADVANCED, label="3D network", hint="The first was trained longest.", offers=usable_lifters,
     )  # fmt: skip
     device: str = setting(
         "auto", "Where the lifter runs: auto, cpu, cuda, cuda:1, ...; auto is a CUDA GPU if the scan has a kernel for "
@@ -122,21 +123,22 @@ class Options:
     height: str | None = setting(
         None, "Body height in meters, if known: scales the 3D. One for everybody, such as 1.82, or by id as in an "
         "earlier result: 0=1.82,1=1.20. Otherwise a 1.70 m adult is assumed.",
-        check=lambda text: body_heights(text), web=PAGE, label="Body height, m",
-        hint="If known: 1.82 for everybody, or by person: 0=1.82, 1=1.20. Else a 1.70 m adult is assumed.",
+        check=lambda text: body_heights(text), web=PAGE, label="Body height in meters",
+        hint="If known: 1.82 for everybody, or by person: 0=1.82, 1=1.20. Otherwise 1.70 m is assumed.",
     )  # fmt: skip
     fov_degrees: float = setting(
-        55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees", web=PAGE,
-        label="Field of view, degrees", hint="Of the camera, along the longer side.", slider=(10, 150, 1),
+        55.0, "Field of view along the picture's longer side", flag="fov", limits=(10, 150), unit="degrees",
+        web=PAGE_ADVANCED, label="Field of view of the camera in degrees", hint="Along the longer side of the picture.",
     )  # fmt: skip
     has_rigid_bones: bool = setting(
         False, "Constant bone lengths, equal on both sides, in every file; bvh and glb have them anyway.",
-        flag="rigid-bones", is_advanced=True, web=PAGE, label="Constant bone lengths in every file",
+        flag="rigid-bones", is_advanced=True, web=PAGE_ADVANCED, label="Constant bone lengths in every file",
+        hint="BVH and GLB have them anyway.",
     )  # fmt: skip
     smooth_hz: float | None = setting(
         None, "Smooth joints and trajectory: zero-phase Butterworth low-pass with this cut-off; 6 is usual",
-        flag="smooth", limits=(0.1, 100), unit="Hz", web=PAGE, label="Smoothing, Hz",
-        hint="Cut-off of a low-pass; 6 is usual, 0 is none.", slider=(0, 15, 0.5),
+        flag="smooth", limits=(0.1, 100), unit="Hz", web=PAGE, label="Smoothing",
+        words={None: "off", 6.0: "light", 3.0: "strong, rounds off fast moves"},
     )  # fmt: skip
     lock_feet: bool = setting(
         False, "Hold feet in place while they stand, keep them above the floor, and let no leg stretch for it: for "
@@ -152,8 +154,9 @@ class Options:
     )  # fmt: skip
     rotate: int = setting(
         0, "Turn the picture clockwise, on top of what the file says: 0, 90, 180 or 270", limits=(0, 270),
-        unit="degrees", check=quarter_turn, is_advanced=True, web=PAGE, label="Turn the picture, degrees",
-        slider=(0, 270, 90), hint="Clockwise; for videos that lie on the side.",
+        unit="degrees", check=quarter_turn, is_advanced=True, web=PAGE_ADVANCED, label="Turn the picture",
+        hint="For videos that lie on the side.",
+        words={0: "no", 90: "90 degrees clockwise", 180: "180 degrees", 270: "90 degrees counter-clockwise"},
     )  # fmt: skip
     start: str | None = setting(
         None, "Begin at this time of the clip, in seconds or as 1:30.5.", flag="from", check=seconds_of, web=PAGE,
@@ -165,17 +168,17 @@ class Options:
     )  # fmt: skip
     slow_motion: float = setting(
         1.0, "How many times slower than life the clip plays; times are divided by it, so that speeds are right",
-        limits=(1, 100), unit="times", is_advanced=True, web=PAGE, label="Slow motion, times",
+        limits=(1, 100), unit="times", is_advanced=True, web=PAGE_ADVANCED, label="Slow motion, times",
         hint="8 for a clip that plays eight times slower than life.",
     )  # fmt: skip
     people: str = setting(
         "all", f"Whom to lift: {', '.join(PEOPLE)}, or ids as in an earlier result: 0,2.", web=PAGE, label="People",
-        hint="Or their numbers, such as 0,2.", offers=lambda: PEOPLE, is_open=True,
+        hint="You can also choose by pictures when everybody was found.",
+        words={"all": "everybody", "largest": "who is largest in the picture", "longest": "who is seen longest"},
         check=lambda people: people in PEOPLE or person_ids(people),
     )  # fmt: skip
     formats: tuple[str, ...] = setting(
-        ("json", "npz", "viewer"), "Files to write, with commas between them; of", choices=FORMATS, web=PAGE,
-        label="Files", hint="Besides json, viewer and the overlay, which are always written.",
+        ("json", "npz", "viewer"), "Files to write, with commas between them; of", choices=FORMATS, web=API,
         always=("json", "viewer"),
     )  # fmt: skip
     up: str = setting(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any
 
-PAGE, API, PRIVATE = "page", "api", "private"
+PAGE, PAGE_ADVANCED, API, PRIVATE = "page", "page, under Advanced", "api", "private"
 MANY = 3  # choices
 
 
@@ -28,12 +28,11 @@ class Setting:
         is_advanced: Whether the help lists it under "Advanced".
         envvar: Environment variable that sets it.
         metavar: Stands for the value in the help.
-        web: PAGE (the page and the API have it), API (programs only) or PRIVATE (neither).
+        web: PAGE or PAGE_ADVANCED (the page and the API have it), API (programs only) or PRIVATE (neither).
         label: Name on the page.
         hint: One sentence for the page.
         offers: Returns what the page lists, where that is less than ``choices`` or any value is allowed.
-        is_open: Whether the page also takes what it does not list.
-        slider: Least and largest value and step on the page; without it numbers are typed.
+        words: What the page calls values; it lists these and no others.
         always: Items of a tuple that the page and the API add to what is chosen.
     """
 
@@ -50,8 +49,7 @@ class Setting:
     label: str = ""
     hint: str = ""
     offers: Callable[[], Sequence[str]] | None = None
-    is_open: bool = False
-    slider: tuple[float, float, float] | None = None
+    words: Mapping[Any, str] = dataclasses.field(default_factory=dict)
     always: tuple[str, ...] = ()
 
     @property

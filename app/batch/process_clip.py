@@ -149,7 +149,7 @@ def _results(task: ClipTask, progress: Progress | None, began: float) -> Outcome
             task,
             status="done",
             error=None,
-            **_summarize(result),
+            **summarize(result),
             seconds=_since(began),
             video_bytes=task.clip.stat().st_size,
             video_sha256=result.video_sha256,
@@ -168,8 +168,8 @@ def _record(task: ClipTask, **content: Any) -> dict[str, Any]:
     return {"clip": str(task.clip), "folder": task.name, **content, "worker": _worker(), "finished": now}
 
 
-def _summarize(result: PoseResult) -> dict[str, Any]:
-    """Return a short summary of a result."""
+def summarize(result: PoseResult) -> dict[str, Any]:
+    """Return a short summary of a result, as it is in clip.json."""
     video = result.video
     return {
         "people": len(result.tracks),

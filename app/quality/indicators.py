@@ -73,7 +73,9 @@ def assess(
     )
     texts = warnings_of(quality, shot, floor, missing_parts(pose.unseen[track.observed]))
     if options.smooth_hz is not None and not is_smoothable(times, options.smooth_hz):
-        texts.append(f"--smooth {options.smooth_hz:g} changes nothing at {video.median_fps:.0f} frames per second")
+        texts.append(
+            f"smoothing with {options.smooth_hz:g} Hz changes nothing at {video.median_fps:.0f} frames per second"
+        )
     return replace(quality, warnings=tuple(texts))
 
 

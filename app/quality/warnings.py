@@ -49,13 +49,15 @@ LIMITS = (
     Limit("truncated", 0.05, "person is cut by the picture's border in {:.0%} of frames: joints out there are guesses"),
     Limit("interpolated", 0.1, "{:.0%} of the person's frames are filled in, nobody was detected there"),
     Limit("sides_repaired", 0.1, "left and right were swapped in {:.0%} of frames and put right: check the overlay"),
-    Limit("reprojection", 0.05, "3D misses 2D by {:.1%} of the person's height: the pose or --fov is wrong"),
+    Limit(
+        "reprojection", 0.05, "3D misses 2D by {:.1%} of the person's height: the pose or the field of view is wrong"
+    ),
     # Brisk walking has 7 m/s^2, sport 15 to 25.
-    Limit("jitter", 40, "jitter is {:.0f} m/s^2: the 2D shakes, --smooth 6 calms it", needs_meters=True),
-    Limit("bone_length_variation", 0.12, "bone lengths vary by {:.0%}: depth is unsure, --rigid-bones holds them"),
+    Limit("jitter", 40, "jitter is {:.0f} m/s^2: the 2D shakes, smoothing calms it", needs_meters=True),
+    Limit("bone_length_variation", 0.12, "bone lengths vary by {:.0%}: depth is unsure, constant bone lengths help"),
     Limit("window_boundary_ratio", 1.5, "motion is {:.1f} times faster at window boundaries than elsewhere"),
     # On the rendered clips the truth has 0.2 m/s, results have 0.2 to 0.65.
-    Limit("foot_skating", 0.8, "standing feet slide at {:.2f} m/s: positions or --fov are off"),
+    Limit("foot_skating", 0.8, "standing feet slide at {:.2f} m/s: positions or the field of view are off"),
 )
 
 

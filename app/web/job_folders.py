@@ -9,6 +9,7 @@ import stat
 import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from app.batch import file_lock
 from app.batch.folder_names import safe_stem
@@ -51,33 +52,55 @@ class JobFolders:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def copy_upload(upload: Path, folder: Path, max_bytes: int) -> Path:
-    """Return the copy of an uploaded file in ``folder``, under the same name as far as that is safe.
+def open_upload(path: Path) -> BinaryIO:
+    """Return an uploaded file, open for reading.
 
     Raises:
-        ValueError: It is no file, cannot be read or is too large.
+        ValueError: It is no plain file or cannot be read.
+    """
+    name = safe_name(path.name)
+    try:
+        descriptor = os.open(path, OPEN_FLAGS)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null in it
+        raise ValueError(f"{name} cannot be read; expected a video file: upload it again") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{name} is a folder or device, expected a video file; choose the file itself")
+    return os.fdopen(descriptor, "rb")
+
+
+def store_upload(source: BinaryIO, name: str, folder: Path, max_bytes: int) -> Path:
+    """Return the copy of an upload, in ``folder/upload``, under its own name as far as that is safe.
+
+    Raises:
+        ValueError: It is too large.
         OSError: The copy cannot be written.
     """
-    suffix = upload.suffix
-    is_usual = suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= MAX_SUFFIX_LENGTH
-    copy = folder / (safe_stem(upload) + (suffix if is_usual else ""))
-    try:
-        descriptor = os.open(upload, OPEN_FLAGS)
-    except (OSError, ValueError) as error:  # ValueError: a name with a null in it
-        raise ValueError(f"{copy.name} cannot be read; expected a video file: upload it again") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ValueError(f"{copy.name} is a folder or device, expected a video file; choose the file itself")
-    with os.fdopen(descriptor, "rb") as source:
-        if status.st_size > max_bytes:
-            raise ValueError(
-                f"{copy.name} has {status.st_size / 1e6:.0f} MB, expected at most {max_bytes / 1e6:.0f} MB; cut it "
-                "into shorter clips or compress it more"
-            )
-        with copy.open("xb") as target:
-            shutil.copyfileobj(source, target, COPY_BYTES)
+    copy = folder / "upload" / safe_name(name)
+    copy.parent.mkdir()
+    num_bytes = source.seek(0, os.SEEK_END)
+    source.seek(0)
+    if num_bytes > max_bytes:
+        raise ValueError(too_large(copy.name, num_bytes, max_bytes))
+    with copy.open("xb") as target:
+        shutil.copyfileobj(source, target, COPY_BYTES)
     return copy
+
+
+def too_large(name: str, num_bytes: int, max_bytes: int) -> str:
+    """Return the sentence for a file that is larger than the server takes."""
+    return (
+        f"{name} has {num_bytes / 1e6:.0f} MB, expected at most {max_bytes / 1e6:.0f} MB; cut it into shorter clips or "
+        "compress it more"
+    )
+
+
+def safe_name(name: str) -> str:
+    """Return a file name that is one on every system and leads nowhere, as near to ``name`` as that can be."""
+    path = Path(name.replace("\\", "/"))
+    suffix = path.suffix
+    is_usual = suffix[1:].isalnum() and suffix.isascii() and len(suffix) <= MAX_SUFFIX_LENGTH
+    return safe_stem(path) + (suffix if is_usual else "")
 
 
 def _delete_abandoned(root: Path) -> None:

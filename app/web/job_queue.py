@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from app.web.job import CANCELLED, DONE, QUEUED, RUNNING, TIMED_STAGES, Job, Status
+from app.web.job import CANCELLED, DONE, QUEUED, RUNNING, USUAL_S_PER_FRAME, Job, Status
 
 STOPPING = "the server is stopping; come back later"
 
@@ -32,7 +32,7 @@ class JobQueue:
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._num_preparing = 0
-        self._seconds_per_frame: dict[str, float] = {}
+        self._seconds_per_frame = dict(USUAL_S_PER_FRAME)
 
     def add(self, prepare: Callable[[], Job]) -> Job:
         """Return the job that ``prepare`` makes, in the queue; its place is reserved before ``prepare`` is called.
@@ -90,14 +90,44 @@ class JobQueue:
             if job.state == QUEUED:
                 self._waiting.remove(job)
                 job.finish(CANCELLED)
-                job.clip.unlink(missing_ok=True)
+                job.delete_files()
             job.is_cancel_requested = True
             self._changed.notify_all()
 
     def files(self, job_id: str) -> dict[str, Path]:
         """Return the results of a job by file name; none unless it is done."""
+        return dict(self.job(job_id).files)
+
+    def job(self, job_id: str) -> Job:
+        """Return the job itself; what changes in it is guarded by the queue's lock."""
         with self._changed:
-            return dict(self._job(job_id).files)
+            return self._job(job_id)
+
+    def family(self, job_id: str) -> list[Job]:
+        """Return the job with this id, the one whose results it rewrote, and all that rewrote the same ones.
+
+        Those of an example belong to different people: it is the job alone.
+        """
+        with self._changed:
+            job = self._job(job_id)
+            root = job.source or job
+            if root.is_example:
+                return [job]
+            return [job for job in self._jobs.values() if job is root or job.source is root]
+
+    def remove(self, jobs: list[Job]) -> None:
+        """Forget jobs that have ended."""
+        with self._changed:
+            for job in jobs:
+                self._jobs.pop(job.id, None)
+            self._changed.notify_all()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many jobs wait and run."""
+        with self._changed:
+            running = sum(job.state == RUNNING for job in self._jobs.values())
+            return {"waiting": len(self._waiting), "running": running}
 
     # For workers.
 
@@ -124,9 +154,9 @@ class JobQueue:
         """Record how a job ended."""
         with self._changed:
             job.finish(state, error)
-            if state == DONE and job.record is not None and job.record["frames"]:
-                seconds, frames = job.record["stage_seconds"], job.record["frames"]
-                self._seconds_per_frame |= {name: seconds[name] / frames for name in TIMED_STAGES if name in seconds}
+            if state == DONE:
+                took = {name: s for name, s in job.stage_seconds.items() if name in self._seconds_per_frame}
+                self._seconds_per_frame |= {name: seconds / job.num_frames for name, seconds in took.items()}
             self._changed.notify_all()
 
     # For the server.
@@ -135,7 +165,8 @@ class JobQueue:
         """Return jobs that have expired, no longer in the queue; wait up to ``timeout_s`` if there are none."""
         with self._changed:
             deadline = time.monotonic() - self._keep_s
-            expired = [job for job in self._jobs.values() if job.ended_at is not None and job.ended_at < deadline]
+            ended = [job for job in self._jobs.values() if job.ended_at is not None and not job.is_example]
+            expired = [job for job in ended if (job.ended_at or 0.0) < deadline]
             for job in expired:
                 del self._jobs[job.id]
             if not expired and not self.is_closed:
@@ -154,10 +185,11 @@ class JobQueue:
     def _job(self, job_id: str) -> Job:
         if job_id not in self._jobs:
             raise KeyError(
-                f"there is no such job any more: results are kept for {self._keep_s / 60:.0f} minutes; start it again"
+                f"there is no such job any more: it was deleted, as results are after {self._keep_s / 60:.0f} minutes; "
+                "start it again"
             )
         return self._jobs[job_id]
 
     def _status(self, job: Job) -> Status:
         position = 1 + self._waiting.index(job) if job.state == QUEUED else 0
-        return job.status(position, self._seconds_per_frame)
+        return job.status(position, self._keep_s, self._seconds_per_frame)

@@ -1,9 +1,9 @@
 """The process that analyzes the jobs of the web app one by one with models that stay loaded, and the handle on it.
 
 Both send lines of JSON, never pickles: should a hostile video take over the worker, it must not reach the server. To
-the worker: ``{"id", "clip", "out", "name", "options"}`` is a job, ``{"cancel": id}`` stops one. From it: ``{"gpus"}``
-when it has started; ``{"id", "stage", "done", "total"}`` while it works, then ``{"id", "record"}``, ``{"id", "error",
-"fault"}`` or ``{"id", "is_cancelled"}``. A worker ends when its server does.
+the worker: ``{"id", "clip", "out", "pictures", "name", "options", "source"}`` is a job, ``{"cancel": id}`` stops one.
+From it: ``{"gpus", "device", "models"}`` when it has started; ``{"id", "stage", "done", "total"}`` while it works, then
+``{"id", "record"}``, ``{"id", "error", "fault"}`` or ``{"id", "is_cancelled"}``. A worker ends when its server does.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-from app.batch.output_folder import MARKER
+from app.batch.output_folder import MARKER, OutFolder, publish, temporary_folder
+from app.batch.process_clip import USER_ERRORS, ClipTask, Outcome, analyze, models_of, summarize
 from app.options import Options
+from app.pose_schema import read_pose_json
+from app.web.job import Job
 from checkpoints import atomic_write
 
 ROOT = Path(__file__).resolve().parents[2]  # what holds the package app
 REPORT_S = 0.2  # between two reports of progress
+NEXT_STAGES = {"2D": "tracks", "3D": "export"}  # those that follow and report nothing themselves
 OOM_SCORE = "600"  # of 1000: where memory runs out the system ends a worker rather than the server
 
 
@@ -41,10 +45,10 @@ class Worker:
         messages: From the worker; the last one, None, when it has ended.
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], device: str) -> None:
         self.messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.web.worker_process"], cwd=ROOT, env={**os.environ, **environment},
+            [sys.executable, "-m", "app.web.worker_process", device], cwd=ROOT, env={**os.environ, **environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         self.pid = self._process.pid
@@ -88,9 +92,13 @@ class Cancelled(BaseException):
     """The job was cancelled; no ``Exception``, so that nothing on the way handles it as a failure."""
 
 
-def make_order(job_id: str, clip: Path, out: Path, name: str, options: Options) -> dict[str, Any]:
-    """Return the order to analyze ``clip`` into ``out/name``."""
-    return {"id": job_id, "clip": str(clip), "out": str(out), "name": name, "options": asdict(options)}
+def make_order(job: Job) -> dict[str, Any]:
+    """Return the order to analyze ``job.clip``, or to rewrite the results of ``job.source``."""
+    name, source = job.clip.stem, job.source
+    return {
+        "id": job.id, "clip": str(job.clip), "out": str(job.out), "pictures": str(job.pictures), "name": name,
+        "options": asdict(job.options), "source": str(source.out / name) if source else None,
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -101,11 +109,7 @@ def main() -> None:
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     cancelled: set[str] = set()
     threading.Thread(target=_listen, args=(orders, jobs, cancelled), daemon=True).start()
-    import torch
-
-    import app.export  # noqa: F401 - imports all that a job needs before the first one comes
-
-    answers.write(json.dumps({"gpus": torch.cuda.device_count()}) + "\n")
+    answers.write(json.dumps(_load_models(sys.argv[1])) + "\n")
     while True:
         order = jobs.get()
         report = _Reporter(order["id"], answers, cancelled)
@@ -115,6 +119,27 @@ def main() -> None:
             end = {"is_cancelled": True}
         _release_memory()
         report.send(**end)
+
+
+def _load_models(device: str) -> dict[str, Any]:
+    """Load what most jobs need before the first one comes; return what the server is told."""
+    import numpy as np
+    import torch
+
+    import app.export  # noqa: F401 - imports the rest of what a job needs
+    from app.pipeline import cached_models, describe_models
+
+    options = Options(device=device)
+    about = {"gpus": torch.cuda.device_count(), "device": device}
+    try:
+        lifter, detector = cached_models(options)
+        for _ in detector(iter([np.zeros((480, 640, 3), np.uint8)])):  # what is loaded with the first picture
+            pass
+    except USER_ERRORS as error:  # jobs may name other networks, and else say the same
+        return {**about, "models": f"the usual networks cannot be loaded: {error}"}
+    kind = lifter.device.type
+    place = torch.cuda.get_device_name(lifter.device) if kind == "cuda" else f"{kind}, {os.cpu_count()} cores"
+    return {**about, "device": place, "models": f"lifter {lifter.name}; {describe_models(options)}"}
 
 
 def _redirect_standard_streams() -> tuple[IO[str], IO[str]]:
@@ -165,29 +190,65 @@ class _Reporter:
             if time.monotonic() - self._last > REPORT_S:
                 self.send(stage=stage, done=done, total=total)
         self.send(stage=stage, done=done, total=total)
+        if stage in NEXT_STAGES:
+            self.start_stage(NEXT_STAGES[stage])
 
 
 def _analyze(order: dict[str, Any], report: _Reporter) -> dict[str, Any]:
     """Return the last message about a job; its results are in their folder, with a ZIP of all, or there are none."""
-    from app.batch.output_folder import OutFolder
-    from app.batch.process_clip import USER_ERRORS, ClipTask, analyze, models_of
-
-    report.start_stage("models")
+    report.start_stage("export" if order["source"] else "models")
     settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in order["options"].items()}
     options = Options(**settings)
     folder = OutFolder(Path(order["out"]))
     try:
         with folder.locked() as lock:
-            models = models_of(options)
-            job = ClipTask(Path(order["clip"]), order["name"], folder.path, lock.token, options, models)
-            outcome = analyze(job, report)
+            models = {} if order["source"] else models_of(options)
+            task = ClipTask(Path(order["clip"]), order["name"], folder.path, lock.token, options, models)
+            outcome = _rewrite(task, Path(order["source"]), report) if order["source"] else analyze(task, report)
             if outcome.record["status"] != "done":
                 return {"error": outcome.record["error"], "fault": outcome.fault}
             report.start_stage("files")
-            _zip(folder.path / job.name)
-            return {"record": outcome.record}
+            results = folder.path / task.name
+            _zip(results)
+            return {"record": {**outcome.record, **_about_people(results, Path(order["pictures"]))}}
     except USER_ERRORS as error:
         return {"error": str(error), "fault": ""}
+
+
+def _rewrite(task: ClipTask, source: Path, report: _Reporter) -> Outcome:
+    """Write the results in ``source`` again for those whom ``task.options`` choose; no network runs."""
+    from app.convert import edit
+    from app.export import export
+    from app.pose_reader import read_result
+    from app.video.reader import probe
+
+    began = time.perf_counter()
+    stored = read_result(source)
+    result = replace(stored, video=probe(task.clip, task.options), options=task.options)
+    vars(result).update({name: getattr(stored, name) for name in ("video_sha256", "quality", "floors")})
+    # What else the options ask for is in the numbers already.
+    result = edit(result, replace(task.options, smooth_hz=None, has_rigid_bones=False, lock_feet=False))
+    with temporary_folder(task.out, task.name) as part:
+        export(result, part, formats=task.options.formats, has_overlay=task.options.has_overlay, progress=report)
+        record = {"status": "done", **summarize(result), "seconds": round(time.perf_counter() - began, 3)}
+        return Outcome(publish(part, record, task.out))
+
+
+def _about_people(results: Path, pictures: Path) -> dict[str, Any]:
+    """Return what the record lacks of what the page shows of people; write a picture of everybody."""
+    from app.render.person_pictures import write_person_pictures
+
+    document = read_pose_json(results / "pose.json")
+    video, models = document["video"], document["models"]
+    shown = write_person_pictures(document, results / "overlay.mp4", pictures)
+    times_s = video.get("timestamps_s") or [frame / video["fps"] for frame in range(video["num_frames"])]
+    tracks = [
+        {"id": person["id"], "from_s": times_s[person["frames"][0]], "to_s": times_s[person["frames"][-1]],
+         "has_picture": person["id"] in shown}
+        for person in document["people"]
+    ]  # fmt: skip
+    size = {"width": video["width"], "height": video["height"]}
+    return {"tracks": tracks, "made_by": f"lifter {models['lifter']}; {models['summary']}", **size}
 
 
 def _release_memory() -> None:

@@ -28,7 +28,8 @@ class WorkerSupervisor(threading.Thread):
         jobs: The queue.
         settings: Of the server.
         environment: Environment variables for the worker, beside the server's own.
-        on_started: Called with the number of GPUs that the worker counted when it started.
+        on_started: Called with what the worker says when it has loaded the usual networks: ``gpus``, their number,
+            ``device``, where it works, and ``models``, what it analyzes with.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class WorkerSupervisor(threading.Thread):
         jobs: JobQueue,
         settings: ServerOptions,
         environment: dict[str, str],
-        on_started: Callable[[int], None] | None = None,
+        on_started: Callable[[dict[str, Any]], None],
     ) -> None:
         super().__init__(name="worker supervisor", daemon=True)
         self._jobs = jobs
@@ -63,8 +64,11 @@ class WorkerSupervisor(threading.Thread):
                     self._end_worker()
                     state, error = FAILED, f"{job.name} was not finished ({type(fault).__name__}: {fault})"
                 if state != DONE:
-                    shutil.rmtree(job.out, ignore_errors=True)
-                job.clip.unlink(missing_ok=True)
+                    job.delete_files()
+                elif (job.record or {})[
+                    "people"
+                ] < 2:  # who chooses among several gets a new overlay, drawn on the video
+                    shutil.rmtree(job.clip.parent, ignore_errors=True)
                 self._jobs.finish(job, state, error)
         finally:
             self._end_worker()
@@ -75,14 +79,14 @@ class WorkerSupervisor(threading.Thread):
         while not self._jobs.is_closed:
             with suppress(queue.Empty):
                 message = worker.messages.get(timeout=POLL_S)
-                if message is not None and self._on_started is not None:
-                    self._on_started(int(message["gpus"]))
+                if message is not None:
+                    self._on_started(message)
                 return
 
     def _running_worker(self) -> Worker:
         if self._worker is None or not self._worker.is_alive:
             self._end_worker()
-            self._worker = Worker(self._environment)
+            self._worker = Worker(self._environment, self._settings.device)
         return self._worker
 
     def _end_worker(self) -> int:
@@ -93,7 +97,7 @@ class WorkerSupervisor(threading.Thread):
     def _analyze(self, job: Job) -> tuple[str, str]:
         """Return the state that a job ended in and, if it failed, why."""
         worker = self._running_worker()
-        worker.send(make_order(job.id, job.clip, job.out, job.clip.stem, job.options))
+        worker.send(make_order(job))
         last_message_at, cancel_sent_at = time.monotonic(), None
         while True:
             message: dict[str, Any] | None = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from app.cli.run import run
 from app.cli.train import NORMALIZATIONS, SCHEDULE_NAMES
 from app.export import WRITERS
 from app.options import BACKENDS, FORMATS, Options, ServerOptions, UploadLimits
-from app.settings import PAGE, setting
-from app.web.api import add_endpoints
-from app.web.option_controls import controls, options_of
+from app.settings import PAGE, PAGE_ADVANCED, setting
+from app.web.api import build_api
+from app.web.option_controls import everything, form, options_of, schema
 from lifter import normalize, scan
 from lifter.training.schedules import SCHEDULES
 
@@ -51,27 +52,50 @@ def test_a_new_field_is_a_flag():
 
 
 def test_a_new_field_is_a_control_and_an_argument():
-    gr = pytest.importorskip("gradio", reason="needs the ui extra")
-    with gr.Blocks() as page:
-        settings = controls(gr, MoreOptions)
-        add_endpoints(gr, None, settings, MoreOptions)
-    assert (settings["sharpness"].label, settings["sharpness"].value) == ("Sharpness", 0.5)
-    arguments = page.get_api_info()["named_endpoints"]["/estimate"]["parameters"]
+    pytest.importorskip("gradio", reason="needs the ui extra")
+    assert '<input type="number" name="sharpness" min="0" max="1" step="any" value="0.5">' in form(PAGE, MoreOptions)
+    assert "Sharpness" in form(PAGE, MoreOptions)
+    about = schema(MoreOptions)["sharpness"]
+    assert about == {
+        "description": "How sharp; 0 to 1 points.", "type": "number", "default": 0.5, "minimum": 0, "maximum": 1,
+    }  # fmt: skip
+    arguments = build_api(None, Path(), MoreOptions).get_api_info()["named_endpoints"]["/estimate"]["parameters"]
     assert {"path", "sharpness"} <= {each["parameter_name"] for each in arguments}
+    assert options_of({"sharpness": 0.2}, MoreOptions) == options_of({"sharpness": "0.2"}, MoreOptions)
     assert options_of({"sharpness": 0.2}, MoreOptions) == MoreOptions(sharpness=0.2)
+    for value, text in (("much", "sharpness must be a number, got 'much'"), ("2", "sharpness must lie between")):
+        with pytest.raises(ValueError, match=text):
+            options_of({"sharpness": value}, MoreOptions)
 
 
-def test_the_page_offers_what_it_did():
-    gr = pytest.importorskip("gradio", reason="needs the ui extra")
-    with gr.Blocks():
-        made = controls(gr)
-    assert [name for name, control in made.items() if control.visible] == [
-        "quality", "detector", "lifter", "height", "fov_degrees", "has_rigid_bones", "smooth_hz", "rotate",
-        "start", "stop", "slow_motion", "people", "formats",
-    ]  # fmt: skip
-    chosen = options_of({name: control.value for name, control in made.items()})
+class Fields(HTMLParser):
+    """Names and values of a form as a browser sends it untouched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: dict[str, str] = {}
+
+    def handle_starttag(self, tag, attributes) -> None:
+        found = dict(attributes)
+        if tag in ("input", "select"):
+            self.name = found["name"]
+            self.values[self.name] = found.get("value", "")
+        if tag == "option" and "selected" in found:
+            self.values[self.name] = found["value"]
+
+
+def test_the_page_offers_what_it_should_and_an_untouched_form_is_the_defaults():
+    basic, advanced = Fields(), Fields()
+    basic.feed(form(PAGE))
+    advanced.feed(form(PAGE_ADVANCED))
+    assert list(basic.values) == ["quality", "height", "smooth_hz", "start", "stop", "people"]
+    assert list(advanced.values) == ["detector", "lifter", "fov_degrees", "has_rigid_bones", "rotate", "slow_motion"]
+    chosen = options_of({**everything(), **basic.values, **advanced.values})
     assert set(chosen.formats) == set(FORMATS)
     assert all(getattr(chosen, f.name) == f.default for f in fields(Options) if f.name != "formats")
+    assert options_of({"smooth_hz": "6", "has_rigid_bones": "true", "formats": "csv,bvh"}) == Options(
+        smooth_hz=6.0, has_rigid_bones=True, formats=("json", "viewer", "csv", "bvh")
+    )
 
 
 def test_defaults_of_run_are_those_of_options():

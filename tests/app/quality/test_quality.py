@@ -147,7 +147,9 @@ def test_no_meters_are_warned_of(good):
 
 
 def test_smoothing_that_cannot_work_is_warned_of(good):
-    assert only_warning(result_of(good, smooth_hz=20.0)) == "--smooth 20 changes nothing at 30 frames per second"
+    assert (
+        only_warning(result_of(good, smooth_hz=20.0)) == "smoothing with 20 Hz changes nothing at 30 frames per second"
+    )
     assert result_of(good, smooth_hz=6.0).quality[0].warnings == ()
 
 

@@ -17,7 +17,7 @@ from app.batch.run_batch import BatchRequest, run_batch
 from app.options import FORMATS, Options, ServerOptions
 from app.video.reader import probe
 from app.web.job import CANCELLED, DONE, FAILED, RUNNING, STAGES, Status
-from app.web.job_folders import JobFolders, copy_upload
+from app.web.job_folders import JobFolders, open_upload, store_upload
 from app.web.service import Service
 from tests.bad_media import NAMES
 from tests.batches import lines, wait_until
@@ -46,11 +46,16 @@ def walk(short_clips) -> Path:
     return short_clips / "monday" / "walk.mp4"
 
 
+def start(service: Service, root: Path, options: Options) -> str:
+    """Return the id of a job that the worker analyzes for some seconds."""
+    job = service.submit(root / "assets" / "walk_wave.mp4", options)
+    wait_until(lambda: service.queue.status(job).stage == "2D" and service.queue.status(job).done > 2)
+    return job
+
+
 @pytest.fixture
 def busy(service, root, quick):
-    """The id of a job that the worker analyzes for some seconds."""
-    job = service.submit(root / "assets" / "walk_wave.mp4", quick)
-    wait_until(lambda: service.queue.status(job).stage == "2D" and service.queue.status(job).done > 2)
+    job = start(service, root, quick)
     yield job
     service.queue.cancel(job)
     final(service, job)
@@ -64,7 +69,7 @@ def final(service: Service, job: str) -> Status:
 
 def folders(service: Service) -> set[Path]:
     """Return the folders of all jobs."""
-    return set(service._folders.path.iterdir())
+    return set(service.folder.iterdir())
 
 
 def is_running(pid: int) -> bool:
@@ -84,7 +89,8 @@ def test_progress_passes_all_stages_and_results_equal_those_of_a_batch(service, 
     for stage in ("2D", "overlay"):
         counts = [status.done for status in running if status.stage == stage]
         assert counts == sorted(counts)
-        assert (counts[0], counts[-1]) == (0, 20)
+        assert counts[0] == 0
+        assert counts[-1] == 20 or stage == "2D"  # the next stage comes at once after the last frame
         assert all(status.total == 20 for status in running if status.stage == stage)
 
     assert run_batch(BatchRequest([clip], tmp_path), options) == 0
@@ -100,10 +106,13 @@ def test_progress_passes_all_stages_and_results_equal_those_of_a_batch(service, 
             f"walk/{name}": path.read_bytes() for name, path in files.items() if name != "walk.zip"
         }
     assert seen[-1].record["quality"] == lines(tmp_path)["walk"]["quality"]
-    assert str(service._folders.path) not in json.dumps(seen[-1].record)
+    assert str(service.folder) not in json.dumps(seen[-1].record)
 
-    folder = service._folders.path / job
-    assert not list(folder.glob("*.mp4"))  # the upload is deleted
+    where = str(Path(options.lifter).parent).encode()  # weights that are given as a path: files tell no folders
+    assert not [name for name, path in files.items() if where in path.read_bytes()]
+
+    folder = service.folder / job
+    assert not (folder / "upload").exists()
     assert {path.stat().st_mode & 0o777 for path in (folder, folder.parent)} == {0o700}
 
 
@@ -113,11 +122,26 @@ def test_cancelling_frees_the_worker_and_failures_are_the_sentences_of_a_batch(s
     service.queue.cancel(busy)
     assert final(service, busy).state == CANCELLED
     assert service.queue.files(busy) == {}
+    assert not (service.folder / busy).exists()
     status = final(service, waiting)
     assert service.worker_pids == pids  # it stopped by itself: models need not be loaded again
     assert run_batch(BatchRequest([walk], tmp_path), options) == 1
     error = lines(tmp_path)["walk"]["error"].replace(str(walk), "walk.mp4")
     assert (status.state, status.error) == (FAILED, error)
+
+
+def test_what_is_deleted_is_gone_when_the_call_returns(service, root, walk, quick):
+    busy = start(service, root, quick)
+    waiting, done = service.submit(walk, quick), service.submit(walk, quick)
+    service.delete(waiting)
+    service.delete(busy)
+    for job in (busy, waiting):
+        assert not (service.folder / job).exists()
+        with pytest.raises(KeyError, match="no such job"):
+            service.queue.status(job)
+    assert final(service, done).state == DONE
+    service.delete(done)
+    assert not (service.folder / done).exists()
 
 
 def test_a_killed_worker_costs_its_job_only(service, busy, walk, quick):
@@ -179,8 +203,9 @@ def test_refused_uploads_leave_nothing(service, short_clips, quick, tmp_path):
 def test_no_name_from_outside_leads_out_of_a_job(tmp_path, name):
     (tmp_path / "job").mkdir()
     (tmp_path / name).write_text("a video")
-    copy = copy_upload(tmp_path / name, tmp_path / "job", 1 << 30)
-    assert list((tmp_path / "job").iterdir()) == [copy]
+    with open_upload(tmp_path / name) as source:
+        copy = store_upload(source, name, tmp_path / "job", 1 << 30)
+    assert list((tmp_path / "job").rglob("*")) == [tmp_path / "job" / "upload", copy]
     assert set(tmp_path.iterdir()) == {tmp_path / "job", tmp_path / name}
     assert copy.read_text() == "a video"
     assert copy.name.isprintable()
