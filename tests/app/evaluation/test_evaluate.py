@@ -171,7 +171,7 @@ def test_a_still_body_has_no_jitter_and_a_shaken_one_much():
     assert shaken.acceleration_ratio > 5
     assert shaken.worst_acceleration_ratio == pytest.approx(shaken.acceleration_ratio)  # one clip
     assert shaken.bone_variation > 0.02
-    assert shaken.mpjpe_scaled > still.mpjpe_scaled > 0
+    assert shaken.pa_mpjpe > still.pa_mpjpe > 0
 
 
 def test_steadiness_repeats_itself(tiny_model):
