@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from app.batch.progress_display import Display
 clips = [Path(sys.argv[1]) / name for name in ("a.mp4", "b.mp4", "c\\nc.mp4")]
-record = {"status": "done", "warnings": [], "frames": 50, "duration_s": 2.0, "fps": 25.0, "people": 1, "people_found": 1,
-          "files": {}, "quality": [], "stage_seconds": {"2D": 0.5, "3D": 0.5}}
+record = {"status": "done", "warnings": [], "frames": 50, "duration_s": 2.0, "fps": 25.0, "people": 1,
+          "people_found": 1, "files": {}, "quality": [], "stage_seconds": {"2D": 0.5, "3D": 0.5}}
 with Display(clips, Path(sys.argv[1]) / "out") as display:
     for clip in clips[:2]:
         display.start_clip(clip)
