@@ -95,7 +95,7 @@ def ordered_files(files: dict[str, Path]) -> list[str]:
 
     def order(name: str) -> tuple[int, str]:
         suffix = name.rpartition(".")[2]
-        is_extra = suffix not in DOWNLOADS or name == "pose.coco.json"
+        is_extra = suffix not in DOWNLOADS or name in ("pose.coco.json", "movement.json")
         return len(DOWNLOADS) if is_extra else DOWNLOADS.index(suffix), name
 
     return [str(files[name]) for name in sorted(files, key=order)]

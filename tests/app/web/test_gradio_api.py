@@ -66,6 +66,7 @@ def test_what_can_be_chosen_are_options_with_their_defaults(server):
         "height": "0=1.5", "fov_degrees": 70, "has_rigid_bones": True, "formats": ["csv"], "detection_interval": 2,
         "max_gap_s": 1, "min_track_s": 0, "up": "z", "is_upright": False, "rotate": 90,
         "start": "1", "stop": "0:02", "slow_motion": 2.5, "lock_feet": True, "unit": "cm",
+        "overlay_style": "picture", "overlay_shape": "16:9", "has_angles": True, "preview": "gif",
     }  # fmt: skip
     assert other.keys() == arguments.keys()
     chosen = asdict(options_of(other))
