@@ -45,6 +45,7 @@ VIEWS = ((1.25, 0.0, True), (1.0, 0.3, False), (0.85, 0.0, False), (1.0, 0.0, Tr
 # A newcomer is tentative: confirmed, from the first held frame on, once so many further views agreed (one every
 # TRIAL_FRAMES) and fewer than TRIAL_STRIKES did not, while never out of sight for more than TRIAL_PATIENCE frames.
 TRIAL_VIEWS, TRIAL_STRIKES, TRIAL_FRAMES, TRIAL_PATIENCE = 6, 2, 3, 2
+CLOSER = 0.85  # side of a region in which somebody was lost is once more looked at
 MAX_DIFFERENCE = 0.12  # of two views of one body [body sizes]
 AUDIT_FRAMES = 12  # one of these views of everybody this often: drift onto furniture is smooth
 MAX_STRIKES = 3  # of these in a row that may fail
@@ -174,28 +175,30 @@ class MultiPersonTracker:
     def _follow(self, held: HeldFrame) -> None:
         """Look for everybody who is followed."""
         answers = self._look(held.frame, [person.expected_region for person in self._people], False)
-        near = [
-            (person.trial > 0, person.missing, person.strain_of(answer[0]), number)
+        lost = [n for n, each in enumerate(answers) if each is None and self._people[n].missing == 0]
+        regions = [self._people[number].region for number in lost]
+        closer = [replace(region, side=CLOSER * region.side) for region in regions]  # without who stands beside
+        for number, answer in zip(lost, self._look(held.frame, closer, False), strict=True):
+            answers[number] = answer
+        fitting = [
+            (person.trial > 0, person.missing, person.strain_of(answer[0]), number, answer)
             for number, (person, answer) in enumerate(zip(self._people, answers, strict=True))
             if answer is not None and person.strain_of(answer[0]) <= 1
         ]
-        seen: list[PoseDetection] = []
-        for *_, number in sorted(near):  # of two led to one body: who was seen last, or moved more evenly
-            answer = answers[number]
-            assert answer is not None
-            if _is_any_of(answer[0], seen):
+        seen: dict[int, PoseDetection] = {}
+        for *_, number, answer in sorted(fitting, key=lambda each: each[:4]):
+            # Of two who are led to one body it is that of who was seen last, or moved more evenly.
+            person = self._people[number]
+            if _is_any_of(answer[0], list(seen.values())):
                 self.events["duplicate"] += 1
-                answers[number] = None
-            else:
-                seen.append(answer[0])
-        is_near = {number for *_, number in near}
-        for number, (person, answer) in enumerate(zip(self._people, answers, strict=True)):
-            if answer is not None and number in is_near:
+            elif not person.missing or self._is_alike(held.frame, *answer, VIEWS[0]):
+                seen[number] = answer[0]
                 was_missing = person.missing > 1
                 person.moved_to(*answer)
                 if was_missing:
                     self._follow_back(person)
-            else:
+        for number, person in enumerate(self._people):
+            if number not in seen:
                 self.events["loss"] += person.missing == 0
                 person.missing += 1
         self._audit(held.frame)
