@@ -46,14 +46,14 @@ _RADII = np.array([RADII[bone] for _, _, bone, _ in _PARTS]) / 100
 _COLORS = np.array([color for *_, color in _PARTS], float)
 # Where parts overlap, hips cover the tops of the thighs, and both they and the chest cover the waist.
 _CLOSER = np.array([{"Hips": 1.01, "Spine": 0.99}.get(bone, 1.0) for _, _, bone, _ in _PARTS])
-RIM = 0.1  # width of the dark outline, in radii
+RIM = 0.06  # width of the dark outline, in radii
 # From the outline over the shaded side to the highlight: how far inside, in radii, and how much darker or lighter.
 _INSIDE = np.array([-RIM, 0.0, 0.15, 0.3, 0.45, 0.6, 0.75])
 _SHADES = np.array([0.0, -0.45, -0.3, -0.15, 0.0, 0.12, 0.25])[:, None]
 _TONES = _COLORS[:, None] * (1 + np.minimum(_SHADES, 0))
 _TONES += np.maximum(_SHADES, 0) * (255 - _TONES)  # (P, tones + 1, 3)
 _LIGHT = np.array([-0.35, -0.8])  # from where it comes, in the picture
-_ARC = np.linspace(0, 1, 8)  # points on a rounded end
+_ARC = np.linspace(0, 1, 13)  # points on a rounded end
 
 
 class Limbs(NamedTuple):
