@@ -9,24 +9,22 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from app.geometry.world import body_height
 from app.render.drawing import (
     FAR_PX,
     LEFT,
     OUTLINE,
     RIGHT,
     SUBPIXEL,
-    WHITE,
     Color,
-    bones_of,
     draw_dot,
     draw_line,
     make_label,
     mix,
-    opacity_of,
     person_color,
-    side_colors,
     stamp,
 )
+from app.render.mannequin import FEET, body_points, contact_of, draw_limbs, limbs_of
 from app.render.scene_camera import SceneCamera
 from app.render.scene_floor import GROUND, draw_floor
 from app.render.scene_stage import stage_of
@@ -34,11 +32,9 @@ from app.results import PoseResult
 from lifter.skeletons import H36M17
 
 LIGHT_SLANT = (0.30, 0.22)  # how far a shadow falls right and back per unit of height
+CAST, CONTACT = 110, 110  # how much light of 255 is lost in a thrown shadow, and under a foot on the floor
 TRAIL_S = 2.0
 QUIET: Color = (150, 160, 180)
-COLORS_3D = side_colors(H36M17)
-BONES_3D = bones_of(H36M17.edges, COLORS_3D)
-_HEAD = H36M17.index("head")
 
 
 class Scene3D:
@@ -66,9 +62,13 @@ class Scene3D:
         places = np.clip(places, *corners) if len(places) else corners
         stands = stands if len(stands) else np.ones(len(places), bool)
         camera = SceneCamera.fit(self._shape, self._body, places, stands, seen)
-        self._joints = [
-            camera.project(points) for points in stage.joints
-        ]  # (T, 17, 3): pixel x, pixel y, pixels per meter
+        self._heights = [body_height(pose.joints, track.valid) for track, pose in self._people]
+        bodies = [body_points(points, size) for points, size in zip(stage.joints, self._heights, strict=True)]
+        self._bodies = [camera.project(points) for points in bodies]  # (T, 23, 3): pixel x, pixel y, pixels per meter
+        self._contacts = [camera.project(points[:, FEET] * (1, 0, 1)) for points in bodies]  # (T, 2, 2, 3)
+        self._nearness = [
+            contact_of(points[:, FEET, 1], size) for points, size in zip(bodies, self._heights, strict=True)
+        ]  # (T, 2)
         self._shadows = [camera.project(_shadow(points)) for points in stage.joints]
         self._rings = [camera.project(_rings(path, 0.2 * self._body)) for path in stage.paths]  # (T, 48, 3)
         self._trails = [camera.project(path) for path in stage.paths]
@@ -135,15 +135,20 @@ class Scene3D:
 
     def _draw_shadows(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
         shrink = 4
-        mask = np.zeros([side // shrink + 1 for side in self._shape], np.uint8)
+        mask, contacts = np.zeros((2, *(side // shrink + 1 for side in self._shape)), np.uint8)
         for person, t in present:
             if not self._has_floor[person]:
                 continue
             points, shown = self._shadows[person][t], self._is_drawable(self._shadows[person][t])
-            for a, b, _ in BONES_3D:
+            for a, b in H36M17.edges:
                 if shown[a] and shown[b]:
                     width = 0.06 * self._body * points[a, 2] / shrink
-                    draw_line(mask, points[a, :2] / shrink, points[b, :2] / shrink, (130, 130, 130), width)
+                    draw_line(mask, points[a, :2] / shrink, points[b, :2] / shrink, (CAST, CAST, CAST), width)
+            for (heel, toe), near in zip(self._contacts[person][t], self._nearness[person][t], strict=True):
+                if near > 0 and self._is_drawable(np.stack([heel, toe])).all():
+                    shade, width = round(CONTACT * float(near)), 0.055 * self._heights[person] * heel[2] / shrink
+                    draw_line(contacts, heel[:2] / shrink, toe[:2] / shrink, (shade, shade, shade), width)
+        mask = cv2.add(mask, contacts)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if not len(rows):
             return
@@ -157,33 +162,11 @@ class Scene3D:
         cv2.multiply(region, cv2.cvtColor(light, cv2.COLOR_GRAY2RGB), dst=region, scale=1 / 255)
 
     def _draw_bodies(self, canvas: np.ndarray, present: list[tuple[int, int]]) -> None:
-        # (nearness, from, to, width, color); a joint is a part without end.
-        parts: list[tuple[float, np.ndarray, np.ndarray | None, float, Color]] = []
+        limbs = []
         for person, t in present:
-            points, scores = self._joints[person][t], self._people[person][1].scores[t]
-            shown, opacity = self._is_drawable(points), opacity_of(scores)
-            width = 0.03 * self._body * points[:, 2]
-            nearness = [-math.inf] * len(points)
-            for a, b, color in BONES_3D:
-                if not (shown[a] and shown[b]):
-                    continue
-                near = float(points[a, 2] + points[b, 2]) / 2
-                nearness[a], nearness[b] = max(nearness[a], near), max(nearness[b], near)
-                tint = mix(GROUND, color, min(opacity[a], opacity[b]))
-                parts.append((near, points[a], points[b], float(width[a] + width[b]) / 2, tint))
-            for j, color in enumerate(COLORS_3D):
-                if shown[j]:  # over all bones that meet here, else their ends cut it
-                    tint = mix(GROUND, mix(color, WHITE, 0.25), opacity[j])
-                    size = float(width[j]) * (1.45 if j == _HEAD else 0.74)
-                    parts.append((nearness[j], points[j], None, size, tint))
-        for _, start, end, width_px, color in sorted(parts, key=lambda part: part[0]):
-            rim = max(1.0, 0.16 * width_px)
-            if end is None:
-                draw_dot(canvas, start, OUTLINE, width_px + rim)
-                draw_dot(canvas, start, color, width_px)
-            else:
-                draw_line(canvas, start, end, OUTLINE, width_px + 2 * rim)
-                draw_line(canvas, start, end, color, width_px)
+            points, scores = self._bodies[person][t], self._people[person][1].scores[t]
+            limbs.append(limbs_of(points, self._is_drawable(points), scores, self._heights[person]))
+        draw_limbs(canvas, limbs)
 
     def _is_drawable(self, points: np.ndarray) -> np.ndarray:
         """Return (N,) bool: finite and not so far outside the panel that OpenCV's integers would overflow."""

@@ -7,15 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from app.export.character.skeleton_rig import JOINTS, Rig
+from app.render.mannequin import RADII
 
 SIDES = ("left", "right", "middle")
 AROUND, CAP = 12, 3  # vertices of a ring, and rings of a rounded end
-# Radii at both ends of a bone, in hundredths of the height of the rest pose: of a slender adult.
-RADII = {
-    "Hips": (6.2, 6.2), "UpLeg": (5.0, 3.3), "Leg": (3.1, 2.2), "Foot": (2.3, 2.1), "ToeBase": (2.1, 1.6),
-    "Spine": (6.4, 6.6), "Spine1": (6.8, 5.2), "Neck": (3.2, 2.8), "Head": (4.9, 5.0), "Shoulder": (3.8, 3.4),
-    "Arm": (3.0, 2.4), "ForeArm": (2.4, 1.8), "Hand": (2.1, 1.5),
-}  # fmt: skip
 
 
 class BodyPart(NamedTuple):
