@@ -171,6 +171,17 @@ def test_swaps_on_recorded_motion_are_put_right(recordings, fps, count):
     assert spoilt <= 0.001
 
 
+@pytest.mark.slow
+def test_of_eight_hundred_tracks_none_is_spoilt(recordings):
+    cases = []
+    for fps, seed in itertools.product(RATES, range(3000, 3200)):
+        world = at_rate(recordings[seed % len(recordings)], fps)
+        cases.append(swapped(*filmed(world, seed, NOISE), fps, seed, list(KINDS.values())[seed % len(KINDS)]))
+    share, spoilt = score(cases)
+    assert share >= 0.99
+    assert spoilt == 0
+
+
 @pytest.mark.parametrize(("fps", "count"), SWEEP)
 def test_motion_without_swaps_keeps_its_sides(recordings, fps, count):
     clips = [*recordings, turning(500), turning(500), waving(500)]
