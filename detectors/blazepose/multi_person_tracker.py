@@ -1,9 +1,10 @@
 """``MultiPersonTracker``: everybody in a video, found by a detector of people and followed by their landmarks.
 
     everybody who is followed   look where the last landmarks lead: the same body, moved as a body can move -> go on
-                                not there -> look again for some frames, then give up
+                                not there -> look again for some frames where it was going, then give up
     somewhere in the picture    search a part of it every few frames; whoever is found there and is nobody of the
-                                above is looked at from several views: the same pose in all -> followed from now on ...
+                                above is looked at from several views: the same pose in all -> followed from now on,
+                                tentatively until more views agree ...
     the frames before           ... and backwards, through the last frames, which are held back for that
 
 It knows no model: ``look`` finds landmarks in regions, ``find`` finds regions of people in a part of a picture.
@@ -43,12 +44,13 @@ PATIENCE_FRAMES = 12  # a person is looked for this long where they were lost
 # them (median joint distances of 0.01 to 0.05 body sizes on real clips); furniture becomes another body, or none.
 VIEWS = ((1.25, 0.0, True), (1.0, 0.3, False), (0.85, 0.0, False), (1.0, 0.0, True))
 # A newcomer is tentative: confirmed, from the first held frame on, once so many further views agreed (one every
-# TRIAL_FRAMES) and fewer than TRIAL_STRIKES did not, while never out of sight for more than TRIAL_PATIENCE frames.
-TRIAL_VIEWS, TRIAL_STRIKES, TRIAL_FRAMES, TRIAL_PATIENCE = 6, 2, 3, 2
+# TENTATIVE_FRAMES) and fewer than TENTATIVE_FAILURES did not, while never out of sight for longer than
+# TENTATIVE_PATIENCE frames.
+CONFIRMING_VIEWS, TENTATIVE_FAILURES, TENTATIVE_FRAMES, TENTATIVE_PATIENCE = 6, 2, 3, 2
 CLOSER = 0.85  # side of a region in which somebody was lost is once more looked at
 MAX_DIFFERENCE = 0.12  # of two views of one body [body sizes]
 AUDIT_FRAMES = 12  # one of these views of everybody this often: drift onto furniture is smooth
-MAX_STRIKES = 3  # of these in a row that may fail
+MAX_FAILURES = 3  # of these in a row that may fail
 SAME_BODY_OKS = 0.6  # of two bodies in one frame
 # A smaller body most of whose joints lie on somebody's bones is a part of that person, such as two legs and an arm.
 PART_SIZE, PART_SHARE, PART_REACH = 0.85, 0.7, 0.06
@@ -63,7 +65,7 @@ Find = Callable[[np.ndarray, Part], "list[RotatedRoi]"]
 
 
 @dataclass(slots=True, eq=False)
-class Person:
+class TrackedPerson:
     """Somebody who is followed.
 
     Attributes:
@@ -72,8 +74,8 @@ class Person:
         drift: (2,) motion of the middle of the body [px per frame].
         missing: Frames since last seen.
         unaudited: Frames since a look from another view found the same pose.
-        strikes: Looks since then that did not.
-        trial: Looks that must still agree before the person is confirmed and shown.
+        failures: Views since then that did not.
+        unconfirmed: Views that must still agree before the person is confirmed and shown.
         is_doubtful: Whether one of the first views disagreed, as of somebody half hidden: without a confirmation not
             shown even if the shot ends.
         steady: Filter of the keypoints, in the order of frames.
@@ -84,8 +86,8 @@ class Person:
     drift: np.ndarray = field(default_factory=lambda: np.zeros(2))
     missing: int = 0
     unaudited: int = 0
-    strikes: int = 0
-    trial: int = TRIAL_VIEWS
+    failures: int = 0
+    unconfirmed: int = CONFIRMING_VIEWS
     is_doubtful: bool = False
     steady: OneEuroFilter = field(default_factory=OneEuroFilter)
 
@@ -117,9 +119,9 @@ class HeldFrame:
     """A frame that was seen and not answered yet, with who is in it."""
 
     frame: np.ndarray
-    sightings: dict[int, tuple[Person, PoseDetection, RotatedRoi]] = field(default_factory=dict)
+    sightings: dict[int, tuple[TrackedPerson, PoseDetection, RotatedRoi]] = field(default_factory=dict)
 
-    def add(self, person: Person, body: PoseDetection, region: RotatedRoi) -> None:
+    def add(self, person: TrackedPerson, body: PoseDetection, region: RotatedRoi) -> None:
         """Note a sighting of ``person``."""
         self.sightings[id(person)] = (person, body, region)
 
@@ -145,7 +147,7 @@ class MultiPersonTracker:
         self.events: Counter[str] = Counter()
         self._look, self._find = look, find
         self._cuts = ShotBoundaryDetector()
-        self._people: list[Person] = []
+        self._people: list[TrackedPerson] = []
         self._held: deque[HeldFrame] = deque()
         self._plan: SearchPlan | None = None
         self._headless: HeadlessSearch | None = None
@@ -168,7 +170,7 @@ class MultiPersonTracker:
     def _answers(self, keep: int) -> Iterator[People]:
         if not keep:  # the shot ends, which is nobody's fault
             for person in self._people:
-                person.trial *= person.is_doubtful
+                person.unconfirmed *= person.is_doubtful
         while len(self._held) > keep:
             yield _to_people(self._held.popleft())
 
@@ -181,7 +183,7 @@ class MultiPersonTracker:
         for number, answer in zip(lost, self._look(held.frame, closer, False), strict=True):
             answers[number] = answer
         fitting = [
-            (person.trial > 0, person.missing, person.strain_of(answer[0]), number, answer)
+            (person.unconfirmed > 0, person.missing, person.strain_of(answer[0]), number, answer)
             for number, (person, answer) in enumerate(zip(self._people, answers, strict=True))
             if answer is not None and person.strain_of(answer[0]) <= 1
         ]
@@ -207,13 +209,13 @@ class MultiPersonTracker:
             if person.missing == 0:
                 held.add(person, person.body, person.region)
 
-    def _is_given_up(self, person: Person) -> bool:
-        if person.strikes < (TRIAL_STRIKES if person.trial else MAX_STRIKES):
-            if not person.trial:
+    def _is_given_up(self, person: TrackedPerson) -> bool:
+        if person.failures < (TENTATIVE_FAILURES if person.unconfirmed else MAX_FAILURES):
+            if not person.unconfirmed:
                 return person.missing > PATIENCE_FRAMES
-            if person.missing <= TRIAL_PATIENCE:
+            if person.missing <= TENTATIVE_PATIENCE:
                 return False
-        self.events["ghost"] += 1
+        self.events["false"] += 1
         for held in self._held:  # nobody was there
             held.sightings.pop(id(person), None)
         return True
@@ -222,16 +224,16 @@ class MultiPersonTracker:
         """Look at those whose turn it is from another view: people look alike in it, hallucinations do not."""
         for number, person in enumerate(self._people):
             person.unaudited += person.missing == 0
-            if person.missing or person.unaudited < (TRIAL_FRAMES if person.trial else AUDIT_FRAMES):
+            if person.missing or person.unaudited < (TENTATIVE_FRAMES if person.unconfirmed else AUDIT_FRAMES):
                 continue
             is_part = any(_is_part_of(person.body, p.body) for p in self._people[:number] if p.missing == 0)
-            view = VIEWS[(person.strikes + person.trial) % len(VIEWS)]
+            view = VIEWS[(person.failures + person.unconfirmed) % len(VIEWS)]
             if not is_part and self._is_alike(frame, person.body, person.region, view):
                 person.unaudited = 0
-                person.trial = max(0, person.trial - 1)
-                person.strikes = person.strikes if person.trial else 0
+                person.unconfirmed = max(0, person.unconfirmed - 1)
+                person.failures = person.failures if person.unconfirmed else 0
             else:  # and once more in the next frame
-                person.strikes += 1
+                person.failures += 1
 
     def _search(self, held: HeldFrame) -> None:
         """Search a part of the picture; where a shot begins all of it, at smaller scales only if nobody is found."""
@@ -276,7 +278,7 @@ class MultiPersonTracker:
                 return True
         return False
 
-    def _confirmed(self, held: HeldFrame, region: RotatedRoi) -> Person | None:
+    def _confirmed(self, held: HeldFrame, region: RotatedRoi) -> TrackedPerson | None:
         """Return the person at ``region``; None if nobody, or somebody who is followed already."""
         (rough,) = self._look(held.frame, [region], False)
         if rough is None:
@@ -288,9 +290,9 @@ class MultiPersonTracker:
         for view in VIEWS:
             odd += not self._is_alike(held.frame, *answer, view)
             if odd > 1:
-                self.events["stranger"] += 1
+                self.events["rejected"] += 1
                 return None
-        return Person(*answer, is_doubtful=odd > 0)
+        return TrackedPerson(*answer, is_doubtful=odd > 0)
 
     def _is_alike(
         self, frame: np.ndarray, body: PoseDetection, region: RotatedRoi, view: tuple[float, float, bool]
@@ -304,9 +306,9 @@ class MultiPersonTracker:
         is_seen = body.scores >= VISIBLE_SCORE  # of the others, such as those outside the picture, nothing is known
         return pose_difference(body.keypoints, answer[0].keypoints, is_seen) <= MAX_DIFFERENCE
 
-    def _follow_back(self, found: Person) -> None:
+    def _follow_back(self, found: TrackedPerson) -> None:
         """Follow somebody who was just found backwards through the held frames in which they were not seen."""
-        person = Person(found.body, found.region)
+        person = TrackedPerson(found.body, found.region)
         for held in reversed(self._held):
             if id(found) in held.sightings:
                 return
@@ -338,7 +340,7 @@ def _is_part_of(body: PoseDetection, other: PoseDetection) -> bool:
 
 def _to_people(held: HeldFrame) -> People:
     """Return the answer for a frame: boxes with a margin inside the picture, keypoints steadied."""
-    seen = [sighting for sighting in held.sightings.values() if not sighting[0].trial]
+    seen = [sighting for sighting in held.sightings.values() if not sighting[0].unconfirmed]
     if not seen:
         return People.nobody()
     height, width = held.frame.shape[:2]
