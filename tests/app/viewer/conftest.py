@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -12,12 +11,6 @@ from app.results import PoseResult
 from app.video.video_info import VideoInfo
 from tests.app.viewer.viewing import UNSTEADY
 from tests.people import walkers
-
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-quic", "--no-first-run",
-    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -30,17 +23,6 @@ def make_result(walker, tmp_path) -> Callable[..., PoseResult]:
         return walkers(walker[: len(times)], num_people, video=video, **settings)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra dev)")
-    if BROWSER is None:
-        pytest.skip("needs Chromium: apt install chromium")
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=BROWSER, args=list(ARGUMENTS))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

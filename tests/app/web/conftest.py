@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from app.web.server_process import running_server
 
 AUTH = ("anna", "secret")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 WAIT_MS = 200_000  # a clip on two busy cores; nothing is measured
 
 
@@ -33,18 +29,6 @@ def ask(server):
     httpx = pytest.importorskip("httpx")
     with httpx.Client(base_url=server.address, auth=AUTH, timeout=60) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with (
-        playwright.sync_playwright() as tool,
-        tool.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS) as window,
-    ):
-        yield window
 
 
 @pytest.fixture
