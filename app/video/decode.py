@@ -58,8 +58,9 @@ def video_stream(path: Path, container: av.container.InputContainer) -> VideoStr
     """
     streams = [s for s in container.streams.video if not s.disposition & NO_VIDEO]
     if not streams:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise ValueError(f"{path} holds no video stream, only {kinds}; expected moving pictures: choose a video file")
+        kinds = ", ".join(sorted({s.type for s in container.streams}))
+        what = f"no video stream, only {kinds}" if kinds else "no video stream, nor any other"
+        raise ValueError(f"{path} holds {what}; expected moving pictures: choose a video file")
     # FFmpeg knows a stream whose codec it cannot decode, PyAV then gives it no context.
     streams = [s for s in streams if s.codec_context is not None]
     if not streams:
