@@ -32,8 +32,8 @@ AGILITY = 1.5  # m/s^2, typical acceleration in depth. 1 to 2 are as good on the
 LEAST_MISS_M = 0.0003  # exact keypoints still have rounding
 ROUNDS = 5  # of reweighting
 ROBUST = 1.5  # robust standard deviations from which on a joint counts less
-LEAST_SCORE = 0.02
-UNSEEN_SCORE = 0.001  # of guesses: nearly nothing, so that they decide only where nothing else does
+LEAST_TRUST = 0.02
+UNSEEN_TRUST = 0.001  # of guesses: nearly nothing, so that they decide only where nothing else does
 # Joints of somebody whose hips are not seen: two shoulders alone tell little of a distance.
 TRUNK = [H36M17.index("thorax"), H36M17.index("nose")]
 PELVIS = H36M17.index("pelvis")
@@ -49,8 +49,8 @@ def estimate_root_trajectory(track: Track, pose: Pose3D, video: VideoInfo, optio
         return pose
     camera = Pinhole.of(video, options.fov_degrees)
     keypoints = coco17_to_h36m17(track.keypoints.astype(np.float64))
-    trust = np.maximum(np.where(track.observed[:, None], pose.scores, 0), LEAST_SCORE)
-    trust[pose.unseen] = UNSEEN_SCORE
+    trust = np.maximum(np.where(track.observed[:, None], pose.scores, 0), LEAST_TRUST)
+    trust[pose.unseen] = UNSEEN_TRUST
     is_bust = pose.unseen[:, PELVIS]
     trust[~is_bust[:, None] & np.isin(np.arange(17), TRUNK)] = 0
     segments = contiguous_segments(track, video)

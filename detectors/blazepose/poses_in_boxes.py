@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from detectors.blazepose.one_euro_filter import OneEuroFilter
-from detectors.blazepose.types import PADDING, PoseDetection, RotatedRoi
+from detectors.blazepose.types import PADDING, VISIBLE_SCORE, PoseDetection, RotatedRoi
 from detectors.boxes.interpolation import same_people
 from detectors.boxes.types import BoxDetections
 from detectors.matching import box_iou
 from detectors.people import People
 from detectors.pose_geometry import BODY, grow_box
 
-SEEN_SCORE = 0.3  # of joints that show where the body is
 BOX_MARGIN = 0.1  # around the keypoints [box sizes]: the head's top and the feet lie outside of them
 MIN_FIT = 0.4  # overlap of a box and its body's
 
@@ -87,7 +86,7 @@ class MultiPersonPose:
 
 def fit(body: PoseDetection, box: np.ndarray, height: int, width: int) -> float:
     """Return the overlap of ``box`` (4,) and the box of the body as far as it is seen, as intersection over union."""
-    seen = body.keypoints[BODY][body.scores[BODY] >= SEEN_SCORE]
+    seen = body.keypoints[BODY][body.scores[BODY] >= VISIBLE_SCORE]
     if not len(seen):
         return 0.0
     own = grow_box(np.r_[seen.min(axis=0), seen.max(axis=0)], BOX_MARGIN).clip(0, [width - 1, height - 1] * 2)
